@@ -1,0 +1,466 @@
+//! Arenas: where slabs and medium blocks get their runs of pages.
+//!
+//! A few arenas (by the processors that the process may use), each with its segments, its general heap, and its lock. A
+//! thread asks the arena that it is hinted to and moves on when it finds it busy. Any thread gives a run back to the arena
+//! whose segment it lies in.
+//!
+//! The lock of an arena ranks below that of a thread cache: it is taken with a cache's lock held, never the other way
+//! round, and no two arenas' locks are held at once except by `fork`, in the order of their numbers.
+
+mod general_heap;
+mod segment;
+mod segment_map;
+mod slab;
+mod source;
+mod treap;
+
+pub(crate) use general_heap::RunState;
+pub(crate) use segment::{MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index};
+pub(crate) use slab::{Owner, Place, Slab, slices_for};
+pub(crate) use source::Source;
+pub(crate) use treap::Treap;
+
+use crate::os;
+use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
+use core::ptr::NonNull;
+use general_heap::{GeneralHeap, Spot};
+use segment::{HEADER_PAGES, PAGES, Segment};
+use segment_map::SegmentMap;
+use source::Supply;
+
+/// No more arenas than this, however many processors there are.
+pub(crate) const MAX_ARENAS: usize = 16;
+
+/// The arenas of this process.
+pub(crate) static ARENAS: Arenas = Arenas::new();
+
+pub(crate) struct Arenas {
+    map: SegmentMap,
+    arenas: [Arena; MAX_ARENAS],
+    /// How many of them are used: 1 until there is a second thread. Grows once, by whoever attaches that thread; read by
+    /// any thread, `Relaxed`, since every arena is ready from the start.
+    count: AtomicUsize,
+}
+
+struct Arena {
+    heap: Mutex<Heap>,
+    /// Segments held. Written under the lock.
+    segments: Counter,
+}
+
+/// What an arena's lock guards.
+struct Heap {
+    general: GeneralHeap,
+    supply: Supply,
+    segments: Cell<Option<&'static Segment>>,
+}
+
+// SAFETY: the references point at headers that the same lock guards.
+unsafe impl Send for Heap {}
+
+/// Pages for a slab or a medium block.
+pub(crate) struct Pages {
+    pub(crate) start: NonNull<u8>,
+    /// Whether every byte is known to be zero.
+    pub(crate) zeroed: bool,
+}
+
+/// Whether an arena that has no run long enough may ask for another segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    Denied,
+    Allowed,
+}
+
+/// What an address outside of slabs is.
+pub(crate) enum PageUse {
+    /// The first byte of a medium block of this many bytes.
+    Medium(usize),
+    /// Inside a medium block of this many bytes, so many bytes after its start.
+    InsideMedium { size: usize, offset: usize },
+    /// In free pages, or in the segment's own tables.
+    Nothing,
+}
+
+/// What the arenas hold, in bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct ArenaTotals {
+    pub(crate) mapped: usize,
+    pub(crate) headers: usize,
+    pub(crate) free_dirty: usize,
+    pub(crate) free_clean: usize,
+    pub(crate) medium: usize,
+    pub(crate) medium_blocks: usize,
+    pub(crate) slabs: usize,
+    pub(crate) segments: usize,
+}
+
+impl Arenas {
+    pub(crate) const fn new() -> Self {
+        Self {
+            map: SegmentMap::new(),
+            arenas: [const { Arena::new() }; MAX_ARENAS],
+            count: AtomicUsize::new(1),
+        }
+    }
+
+    /// Reserves the segment map and sets where arena 0 gets its memory; called once, before any other method.
+    pub(crate) fn initialise(&self, source_of_first: Source) {
+        self.map.initialise();
+        self.arenas[0].heap.lock().supply.set_source(source_of_first);
+    }
+
+    pub(crate) fn set_count(&self, count: usize) {
+        self.count.store(count.clamp(1, MAX_ARENAS), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether an address lies in a segment; the fast answer, `false` for all when the map could not be reserved.
+    #[inline(always)]
+    pub(crate) fn contains(&self, address: *const u8) -> bool {
+        self.map.contains(address)
+    }
+
+    /// Whether an address lies in a segment; the answer that is always right.
+    pub(crate) fn contains_surely(&self, address: *const u8) -> bool {
+        if self.map.exists() {
+            return self.map.contains(address);
+        }
+        let start = address.addr() & !(SEGMENT_SIZE - 1);
+        self.used().any(|arena| arena.heap.lock().segments().any(|segment| segment.start().addr().get() == start))
+    }
+
+    /// Takes `pages` pages aligned to `align` pages from the arena that `hint` names, or from another if that one is busy
+    /// or has none; `hint` then changes.
+    pub(crate) fn take(
+        &self,
+        hint: &Cell<usize>,
+        pages: usize,
+        align: usize,
+        state: RunState,
+        growth: Growth,
+    ) -> Option<Pages> {
+        let count = self.count();
+        let first = hint.get() % count;
+        if growth == Growth::Allowed {
+            return self.arenas[first].take(self, first, pages, align, state, growth);
+        }
+        for index in (first..count).chain(0..first) {
+            let Some(heap) = self.arenas[index].heap.try_lock() else { continue };
+            if let Some(taken) = heap.general.take(pages, align, state) {
+                hint.set(index);
+                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
+            }
+            // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
+        }
+        None
+    }
+
+    /// Makes a slab of the class for `owner`.
+    pub(crate) fn take_slab(
+        &self,
+        hint: &Cell<usize>,
+        class: crate::size_class::SizeClass,
+        owner: NonNull<Owner>,
+        growth: Growth,
+    ) -> Option<&'static Slab> {
+        let pages = slices_for(class) * PAGES_PER_SLICE;
+        let run = self.take(hint, pages, PAGES_PER_SLICE, RunState::Slab, growth)?;
+        Some(Slab::create(run.start, class, owner))
+    }
+
+    /// Takes back a slab whose blocks are all on its list.
+    pub(crate) fn release_slab(&self, slab: &'static Slab) {
+        let start = slab.dissolve();
+        let (spot, heap) = self.heap_of(start);
+        debug_assert_eq!(spot.run().state(), RunState::Slab);
+        heap.general.free(spot);
+    }
+
+    /// Frees the medium block that starts at an address in a segment.
+    pub(crate) fn free_medium(&self, start: NonNull<u8>) -> Result<(), PageUse> {
+        let (spot, heap) = self.heap_of(start);
+        match page_use(spot, start) {
+            PageUse::Medium(_) => {
+                heap.general.free(spot);
+                Ok(())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// What an address in a segment, but in no slab, is.
+    pub(crate) fn page_use(&self, address: NonNull<u8>) -> PageUse {
+        let (spot, _heap) = self.heap_of(address);
+        page_use(spot, address)
+    }
+
+    /// The size of the medium block that starts at `start` and that the caller holds.
+    pub(crate) fn medium_size(&self, start: NonNull<u8>) -> Option<usize> {
+        match self.page_use(start) {
+            PageUse::Medium(size) => Some(size),
+            _ => None,
+        }
+    }
+
+    /// Makes a medium block longer or shorter where it lies, if what follows it allows.
+    pub(crate) fn resize_medium(&self, start: NonNull<u8>, pages: usize) -> bool {
+        let (spot, heap) = self.heap_of(start);
+        pages <= MAX_RUN_PAGES && heap.general.resize(spot, pages)
+    }
+
+    /// Returns the memory of runs that have been free for `age_ms` to the kernel, at most about `budget` pages an arena,
+    /// and the addresses of segments that are free altogether. With `wait`, also from arenas that are busy.
+    pub(crate) fn purge(&self, age_ms: u32, budget: usize, wait: bool) {
+        let now = os::clock_ms();
+        for arena in self.used() {
+            let heap = if wait { Some(arena.heap.lock()) } else { arena.heap.try_lock() };
+            if let Some(heap) = heap
+                && (heap.general.purge(now, age_ms, budget) > 0 || wait)
+            {
+                arena.release_free_segments(&self.map, &heap);
+            }
+        }
+    }
+
+    /// All arenas that can have segments: the number in use only grows.
+    fn used(&self) -> impl Iterator<Item = &Arena> {
+        self.arenas.iter().filter(|arena| arena.segments.get() > 0)
+    }
+
+    fn heap_of(&self, address: NonNull<u8>) -> (Spot, Guard<'_, Heap>) {
+        // SAFETY: callers pass addresses that they found to lie in a registered segment.
+        let spot = unsafe { Spot::containing(address) };
+        let arena = spot.segment.header.arena.get() as usize;
+        (spot, self.arenas[arena].heap.lock())
+    }
+
+    /// Adds up what all arenas hold; calls `visit` for each slab, with its arena's lock held.
+    pub(crate) fn totals(&self, mut visit: impl FnMut(&'static Slab)) -> ArenaTotals {
+        let mut totals = ArenaTotals::default();
+        for arena in self.used() {
+            let heap = arena.heap.lock();
+            for segment in heap.segments() {
+                totals.segments += 1;
+                totals.mapped += SEGMENT_SIZE;
+                totals.headers += HEADER_PAGES * PAGE;
+                add_segment(segment, &mut totals, &mut visit);
+            }
+        }
+        totals
+    }
+
+    /// The locks, in the order in which `fork` takes them.
+    pub(crate) fn lock_for_fork(&self) {
+        self.arenas.iter().for_each(|arena| arena.heap.lock_for_fork());
+    }
+
+    pub(crate) fn unlock_after_fork(&self) {
+        self.arenas.iter().for_each(|arena| arena.heap.unlock_after_fork());
+    }
+
+    pub(crate) fn renew_in_child(&self) {
+        self.arenas.iter().for_each(|arena| arena.heap.renew_in_child());
+    }
+}
+
+fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut impl FnMut(&'static Slab)) {
+    let mut page = HEADER_PAGES;
+    while page < PAGES {
+        let run = &segment.runs[page];
+        let bytes = run.pages() * PAGE;
+        match run.state() {
+            RunState::Free if run.is_dirty() => totals.free_dirty += bytes,
+            RunState::Free => totals.free_clean += bytes,
+            RunState::Medium => {
+                totals.medium += bytes;
+                totals.medium_blocks += 1;
+            }
+            RunState::Slab => {
+                totals.slabs += bytes;
+                visit(segment.slab(page / PAGES_PER_SLICE));
+            }
+            RunState::Inner => unreachable!("a run begins where the last one ends"),
+        }
+        page += run.pages();
+    }
+}
+
+fn page_use(spot: Spot, address: NonNull<u8>) -> PageUse {
+    if spot.page < HEADER_PAGES {
+        return PageUse::Nothing;
+    }
+    let mut first = spot.page;
+    while first > HEADER_PAGES && spot.segment.runs[first].state() == RunState::Inner {
+        first -= 1;
+    }
+    let run = &spot.segment.runs[first];
+    if run.state() != RunState::Medium || first + run.pages() <= spot.page {
+        return PageUse::Nothing;
+    }
+    let (size, offset) = (run.pages() * PAGE, address.addr().get() - spot.segment.page(first).addr().get());
+    if offset == 0 { PageUse::Medium(size) } else { PageUse::InsideMedium { size, offset } }
+}
+
+impl Arena {
+    const fn new() -> Self {
+        let heap = Heap {
+            general: GeneralHeap::new(),
+            supply: Supply::new(Source::Mappings),
+            segments: Cell::new(None),
+        };
+        Self { heap: Mutex::new(heap), segments: Counter::new() }
+    }
+
+    fn take(
+        &self,
+        arenas: &Arenas,
+        index: usize,
+        pages: usize,
+        align: usize,
+        state: RunState,
+        growth: Growth,
+    ) -> Option<Pages> {
+        let mut heap = self.heap.lock();
+        loop {
+            if let Some(taken) = heap.general.take(pages, align, state) {
+                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
+            }
+            if growth == Growth::Denied || !self.grow(&arenas.map, index, &mut heap) {
+                return None;
+            }
+        }
+    }
+
+    fn grow(&self, map: &SegmentMap, index: usize, heap: &mut Heap) -> bool {
+        let Some(supplied) = heap.supply.next_segment() else { return false };
+        // SAFETY: the supply gives fresh, aligned, zeroed segments, and they stay until they are given back below.
+        let segment = unsafe { Segment::create(supplied.memory, index as u32, supplied.from_break) };
+        if !map.register(segment) {
+            source::give_back(supplied.memory, supplied.from_break);
+            return false;
+        }
+        self.link(heap, segment);
+        true
+    }
+
+    fn link(&self, heap: &Heap, segment: &'static Segment) {
+        let next = heap.segments.replace(Some(segment));
+        segment.header.next.set(next);
+        segment.header.previous.set(None);
+        if let Some(next) = next {
+            next.header.previous.set(Some(segment));
+        }
+        heap.general.add_segment(segment);
+        self.segments.add(1);
+    }
+
+    fn unlink(&self, heap: &Heap, segment: &'static Segment) {
+        heap.general.remove_segment(segment);
+        let (previous, next) = (segment.header.previous.take(), segment.header.next.take());
+        previous.map_or(&heap.segments, |previous| &previous.header.next).set(next);
+        if let Some(next) = next {
+            next.header.previous.set(previous);
+        }
+        self.segments.sub(1);
+    }
+
+    fn release_free_segments(&self, map: &SegmentMap, heap: &Heap) {
+        let mut next = heap.segments.get();
+        while let Some(segment) = next {
+            next = segment.header.next.get();
+            if !heap.general.is_wholly_free(segment) || segment.runs[HEADER_PAGES].is_dirty() {
+                continue;
+            }
+            let (arena, from_break) = (segment.header.arena.get(), segment.header.from_break.get());
+            let memory = segment.start();
+            self.unlink(heap, segment);
+            map.unregister(segment);
+            if !source::give_back(memory, from_break) {
+                // The kernel keeps the addresses (a foreign break above ours, or no more mappings): so does the arena.
+                // SAFETY: the segment is still mapped; what its tables hold describes no run, or they read as zero.
+                let segment = unsafe { Segment::create(memory, arena, from_break) };
+                if map.register(segment) {
+                    self.link(heap, segment);
+                }
+            }
+        }
+    }
+}
+
+impl Heap {
+    fn segments(&self) -> impl Iterator<Item = &'static Segment> + use<> {
+        core::iter::successors(self.segments.get(), |segment| segment.header.next.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::size_class::SizeClass;
+
+    fn arenas() -> &'static Arenas {
+        let arenas = std::boxed::Box::leak(std::boxed::Box::new(Arenas::new()));
+        arenas.initialise(Source::Mappings);
+        arenas
+    }
+
+    #[test]
+    fn a_medium_block_is_known_by_its_first_byte_alone() {
+        let arenas = arenas();
+        let start = arenas.take(&Cell::new(0), 10, 1, RunState::Medium, Growth::Allowed).unwrap().start;
+        assert!(arenas.contains(start.as_ptr()));
+        // SAFETY: the block has ten pages.
+        let inside = unsafe { start.add(5 * PAGE + 8) };
+        assert!(matches!(arenas.page_use(inside), PageUse::InsideMedium { size: 40960, offset: 20488 }));
+        assert!(arenas.free_medium(inside).is_err());
+        assert!(arenas.free_medium(start).is_ok());
+        assert!(arenas.free_medium(start).is_err(), "freed twice");
+    }
+
+    #[test]
+    fn a_wholly_free_segment_goes_back_to_the_kernel() {
+        let arenas = arenas();
+        let hint = Cell::new(0);
+        let start = arenas.take(&hint, 100, 1, RunState::Medium, Growth::Allowed).unwrap().start;
+        assert_eq!(arenas.totals(|_| {}).mapped, SEGMENT_SIZE);
+        arenas.free_medium(start).unwrap_or_else(|_| panic!("it is a block"));
+        arenas.purge(0, usize::MAX, true);
+        assert_eq!(arenas.totals(|_| {}).mapped, 0);
+        assert!(!arenas.contains(start.as_ptr()));
+        assert!(arenas.take(&hint, 1, 1, RunState::Medium, Growth::Denied).is_none());
+    }
+
+    #[test]
+    fn slabs_divide_into_blocks_that_know_where_they_start() {
+        let arenas = arenas();
+        let owner = NonNull::<Owner>::dangling();
+        for index in 0..crate::size_class::COUNT {
+            let class = SizeClass::from_index(index);
+            let slab = arenas.take_slab(&Cell::new(0), class, owner, Growth::Allowed).unwrap();
+            let mut carved = 0;
+            while let Some((head, count)) = slab.carve(7) {
+                for block in crate::block::blocks_from(Some(head)) {
+                    // SAFETY: blocks lie in registered segments.
+                    let found = unsafe { slab_containing(block.start()) };
+                    assert!(core::ptr::eq(found.first(), slab));
+                    assert!(found.is_block_start(block.start()));
+                    // SAFETY: still inside the block.
+                    let inside = unsafe { block.start().add(class.block_size() - 8) };
+                    // SAFETY: as above.
+                    let found = unsafe { slab_containing(inside) };
+                    assert!(!found.is_block_start(inside));
+                    assert!(matches!(found.place_of(inside), Place::Inside(n) if n == class.block_size() - 8));
+                }
+                crate::block::blocks_from(Some(head)).for_each(|block| slab.list(block));
+                carved += count;
+            }
+            assert_eq!(carved, slab.capacity());
+            assert!(slab.is_empty());
+            arenas.release_slab(slab);
+        }
+    }
+}

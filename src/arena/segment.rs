@@ -1,0 +1,124 @@
+//! Segments: 4 MiB of address space, aligned to 4 MiB, whose first slice describes the others.
+//!
+//! ```text
+//!  0        64 KiB    128 KiB                                                    4 MiB
+//!  ├─ slice 0 ─┼─ slice 1 ─┼─ slice 2 ─┼─ ...                        ─┼─ slice 63 ─┤
+//!  │ header    │           │
+//!  │ slabs[63] │  a slab, a part of a slab, or pages of medium and free runs
+//!  │ runs[1024]│
+//!  └───────────┘
+//! ```
+//!
+//! The descriptor of the slice that an address lies in is found by masking the address, without a load. Each slice has a
+//! [`Slab`] descriptor and each page a [`Run`] descriptor, whether in use or not; fresh memory from the kernel reads as
+//! zero, which is the state "nothing here" of both.
+
+use super::general_heap::Run;
+use super::slab::Slab;
+use crate::sync::Cell;
+use core::ptr::NonNull;
+
+/// Size and alignment of a segment, in bytes.
+pub(crate) const SEGMENT_SIZE: usize = 4 << 20;
+/// The unit in which slabs are cut, in bytes.
+pub(crate) const SLICE_SIZE: usize = 64 << 10;
+/// The unit of runs, in bytes. The kernel's pages may be larger; only what is returned to it depends on that.
+pub(crate) const PAGE: usize = 4096;
+pub(crate) const SLICES: usize = SEGMENT_SIZE / SLICE_SIZE;
+pub(crate) const PAGES: usize = SEGMENT_SIZE / PAGE;
+pub(crate) const PAGES_PER_SLICE: usize = SLICE_SIZE / PAGE;
+/// The pages of slice 0, which no run may use.
+pub(crate) const HEADER_PAGES: usize = PAGES_PER_SLICE;
+/// The longest run, in pages.
+pub(crate) const MAX_RUN_PAGES: usize = PAGES - HEADER_PAGES;
+
+/// Fills the place of slice 0's slab descriptor. Its first word is never a cache's address and its second is zero, so that
+/// a pointer into slice 0 fails every test that a block passes.
+#[repr(C, align(128))]
+pub(crate) struct Header {
+    not_an_owner: usize,
+    not_a_reciprocal: u64,
+    /// The number of the arena that the segment belongs to. Never changes.
+    pub(crate) arena: Cell<u32>,
+    /// Whether the memory came from the break, and so cannot be unmapped from the middle.
+    pub(crate) from_break: Cell<bool>,
+    /// The arena's other segments. Guarded by the arena's lock.
+    pub(crate) next: Cell<Option<&'static Segment>>,
+    pub(crate) previous: Cell<Option<&'static Segment>>,
+}
+
+#[repr(C, align(128))]
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    slabs: [Slab; SLICES - 1],
+    pub(crate) runs: [Run; PAGES],
+}
+
+const _: () = assert!(size_of::<Header>() == size_of::<Slab>());
+const _: () = assert!(size_of::<Segment>() <= SLICE_SIZE);
+
+impl Segment {
+    /// # Safety
+    /// `memory` must be a whole segment that was just mapped, aligned to its size and filled with zeroes, and must stay
+    /// mapped as long as the result is used.
+    pub(crate) unsafe fn create(memory: NonNull<u8>, arena: u32, from_break: bool) -> &'static Self {
+        debug_assert!(memory.addr().get().is_multiple_of(SEGMENT_SIZE));
+        // SAFETY: zeroes are a valid segment: null pointers, `None`, and numbers.
+        let segment = unsafe { memory.cast::<Segment>().as_ref() };
+        segment.header.arena.set(arena);
+        segment.header.from_break.set(from_break);
+        segment
+    }
+
+    /// The segment that an address inside a registered segment lies in.
+    ///
+    /// # Safety
+    /// The segment map must have told that the address lies in a segment.
+    #[inline(always)]
+    pub(crate) unsafe fn containing(address: NonNull<u8>) -> &'static Self {
+        let start = address.as_ptr().map_addr(|a| a & !(SEGMENT_SIZE - 1)).cast::<Self>();
+        // SAFETY: registered segments begin at multiples of their size and stay mapped while they are registered.
+        unsafe { &*start }
+    }
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        NonNull::from_ref(self).cast()
+    }
+
+    /// The address of a page of this segment.
+    pub(crate) fn page(&self, index: usize) -> NonNull<u8> {
+        debug_assert!(index < PAGES);
+        // SAFETY: the index is below the number of pages, so the sum stays inside the segment.
+        unsafe { self.start().add(index * PAGE) }
+    }
+
+    /// The descriptor of a slice other than the first.
+    pub(crate) fn slab(&self, slice: usize) -> &Slab {
+        &self.slabs[slice - 1]
+    }
+}
+
+/// The descriptor of the slice that an address lies in; for slice 0 the header, seen as a descriptor that matches nothing.
+///
+/// # Safety
+/// As for [`Segment::containing`].
+#[inline(always)]
+pub(crate) unsafe fn slab_containing(address: NonNull<u8>) -> &'static Slab {
+    let descriptor = address.as_ptr().map_addr(|a| {
+        let slice = a / SLICE_SIZE % SLICES;
+        (a & !(SEGMENT_SIZE - 1)) + slice * size_of::<Slab>()
+    });
+    // SAFETY: the descriptors form an array at the segment's start; the header in place of the first is as large, and
+    // its fields are valid as a descriptor's.
+    unsafe { &*descriptor.cast::<Slab>() }
+}
+
+/// The number of the page, within its segment, that an address lies in.
+pub(crate) fn page_index(address: NonNull<u8>) -> usize {
+    address.addr().get() / PAGE % PAGES
+}
+
+/// The number of the slice, within its segment, that an address lies in.
+pub(crate) fn slice_index(address: NonNull<u8>) -> usize {
+    address.addr().get() / SLICE_SIZE % SLICES
+}

@@ -1,0 +1,296 @@
+//! Slabs: blocks of one size class in one run of slices, owned by one thread cache.
+//!
+//! ```text
+//!  start                       carved                                    end
+//!  ├──────┬──────┬──────┬──────┼ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┤
+//!  │ out  │listed│ out  │listed│  uncarved: no block was ever made here      │
+//!  └──────┴──────┴──────┴──────┴ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┘
+//!  carved = out + listed          capacity = carved + uncarved
+//! ```
+//!
+//! For its slab a block is free only when it lies on the slab's own list; blocks in magazines, outboxes and inboxes are
+//! out. So a slab whose list holds all that was carved can be released, whatever other threads do.
+//!
+//! The descriptor has two cache lines: line 0 is read by every thread that frees a block, and changes only when the slab
+//! is made, released, or given another owner; line 1 belongs to the owner, under its cache's lock. A slab of several
+//! slices repeats line 0 in the descriptor of each of them.
+
+use super::segment::{self, SEGMENT_SIZE, SLICE_SIZE, Segment};
+use super::treap::{Links, Node};
+use crate::block::BlockPtr;
+use crate::size_class::{self, SizeClass};
+use crate::sync::{AtomicPtr, Cell, Ordering};
+use core::ptr::NonNull;
+
+/// The thread cache that a slab belongs to, known here only by its address.
+pub(crate) enum Owner {}
+
+/// A slab holds at least this many blocks, so that its turns with the arena are worth their price.
+const MIN_BLOCKS: usize = 8;
+
+#[repr(C, align(64))]
+struct Line0 {
+    /// Who frees into this slab directly. Null while the slice is no slab. Written under the lock of the owner that is
+    /// (none when null) by the thread that takes or releases the slab; read by any thread that frees, `Relaxed`: a stale
+    /// owner is corrected when the block reaches a slab list. Models: `loom-tests/`.
+    owner: AtomicPtr<Owner>,
+    /// 2^64 divided by the block size, rounded up: tells multiples of the block size, and divides by it. Zero while the
+    /// slice is no slab.
+    reciprocal: Cell<u64>,
+    /// The product of `reciprocal` and the offset of this slice within the slab, modulo 2^64.
+    phase: Cell<u64>,
+    block_size: Cell<u32>,
+    class: Cell<u8>,
+    /// How many slices of the slab lie before this one.
+    slices_before: Cell<u8>,
+    slices: Cell<u8>,
+}
+
+#[repr(C, align(64))]
+struct Line1 {
+    free: Cell<Option<BlockPtr>>,
+    free_count: Cell<u32>,
+    carved: Cell<u32>,
+    capacity: Cell<u32>,
+    /// Which of the owner's bins the slab stands in.
+    bin: Cell<u8>,
+    links: Links<Slab>,
+}
+
+#[repr(C)]
+pub(crate) struct Slab {
+    line0: Line0,
+    line1: Line1,
+}
+
+const _: () = assert!(size_of::<Slab>() == 128);
+
+// SAFETY: line 0 is written only while no other thread can hold a block of the slab (or atomically); line 1 only under
+// the owning cache's lock.
+unsafe impl Sync for Slab {}
+
+impl Node for Slab {
+    fn links(&self) -> &Links<Self> {
+        &self.line1.links
+    }
+    /// By address: among equally full slabs the lowest comes first.
+    fn precedes(&self, other: &Self) -> bool {
+        core::ptr::from_ref(self) < core::ptr::from_ref(other)
+    }
+}
+
+/// How many slices a slab of this class has.
+pub(crate) const fn slices_for(class: SizeClass) -> usize {
+    (class.block_size() * MIN_BLOCKS).div_ceil(SLICE_SIZE)
+}
+
+/// What is known of an address that lies in a slab.
+pub(crate) enum Place {
+    /// The first byte of a block that was carved.
+    Block,
+    /// This many bytes after the first byte of a block.
+    Inside(usize),
+    /// In a part of the slab where no block was made yet, or in what is left over at its end.
+    Uncarved,
+}
+
+impl Slab {
+    /// Makes a slab of a run of slices that starts at `start`, as the owner's.
+    pub(crate) fn create(start: NonNull<u8>, class: SizeClass, owner: NonNull<Owner>) -> &'static Self {
+        // SAFETY: runs lie in registered segments.
+        let segment = unsafe { Segment::containing(start) };
+        let first = segment::slice_index(start);
+        let (size, slices) = (class.block_size(), slices_for(class));
+        let reciprocal = u64::MAX / size as u64 + 1;
+        for i in 0..slices {
+            let line = &segment.slab(first + i).line0;
+            line.reciprocal.set(reciprocal);
+            line.phase.set(reciprocal.wrapping_mul((i * SLICE_SIZE) as u64));
+            line.block_size.set(size as u32);
+            line.class.set(class.index() as u8);
+            line.slices_before.set(i as u8);
+            line.slices.set(slices as u8);
+            line.owner.store(owner.as_ptr(), Ordering::Relaxed);
+        }
+        let slab = segment.slab(first);
+        slab.line1.free.set(None);
+        slab.line1.free_count.set(0);
+        slab.line1.carved.set(0);
+        slab.line1.capacity.set((slices * SLICE_SIZE / size) as u32);
+        slab
+    }
+
+    /// Makes an empty slab a plain run of pages again; returns its start.
+    pub(crate) fn dissolve(&self) -> NonNull<u8> {
+        debug_assert!(self.is_empty());
+        self.for_each_slice(|line| {
+            line.owner.store(core::ptr::null_mut(), Ordering::Relaxed);
+            line.reciprocal.set(0);
+        });
+        self.start()
+    }
+
+    /// Gives the slab to another cache. The caller holds the locks of both.
+    pub(crate) fn set_owner(&self, owner: NonNull<Owner>) {
+        self.for_each_slice(|line| line.owner.store(owner.as_ptr(), Ordering::Relaxed));
+    }
+
+    fn for_each_slice(&self, change: impl Fn(&Line0)) {
+        let start = self.start();
+        // SAFETY: this descriptor lies in a registered segment, and so does its slab.
+        let segment = unsafe { Segment::containing(start) };
+        let first = segment::slice_index(start);
+        for i in 0..self.line0.slices.get() as usize {
+            change(&segment.slab(first + i).line0);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> *mut Owner {
+        self.line0.owner.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn class_index(&self) -> usize {
+        self.line0.class.get() as usize
+    }
+
+    pub(crate) fn class(&self) -> SizeClass {
+        SizeClass::from_index(self.class_index())
+    }
+
+    pub(crate) fn block_size(&self) -> usize {
+        self.line0.block_size.get() as usize
+    }
+
+    /// Whether an address in this slice is where a block starts, carved or not.
+    ///
+    /// The offset times 2^64 / size, rounded up, leaves a remainder below the factor just for multiples of the size
+    /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
+    #[inline(always)]
+    pub(crate) fn is_block_start(&self, address: NonNull<u8>) -> bool {
+        let reciprocal = self.line0.reciprocal.get();
+        let offset = (address.addr().get() % SLICE_SIZE) as u64;
+        offset.wrapping_mul(reciprocal).wrapping_add(self.line0.phase.get()) < reciprocal
+    }
+
+    /// The descriptor of the slab's first slice, which holds line 1.
+    pub(crate) fn first(&'static self) -> &'static Slab {
+        let before = self.line0.slices_before.get() as usize;
+        if before == 0 {
+            return self;
+        }
+        let descriptor = core::ptr::from_ref(self);
+        // SAFETY: the slices of a slab follow each other, so do their descriptors in the segment's array.
+        unsafe { &*descriptor.sub(before) }
+    }
+
+    /// The slab's first byte; `self` must be the first descriptor.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        let descriptor = NonNull::from_ref(self).cast::<u8>();
+        let address = descriptor.addr().get();
+        let slice = address % SEGMENT_SIZE / size_of::<Slab>();
+        let start = (address & !(SEGMENT_SIZE - 1)) + slice * SLICE_SIZE;
+        // SAFETY: the slab lies in the same segment as its descriptor.
+        unsafe { descriptor.byte_offset(start as isize - address as isize) }
+    }
+
+    /// Where in the slab an address lies. For the owner under its lock, or for a report about a bad call.
+    pub(crate) fn place_of(&'static self, address: NonNull<u8>) -> Place {
+        let first = self.first();
+        let offset = address.addr().get() - first.start().addr().get();
+        let size = first.block_size();
+        match (offset % size, offset / size) {
+            (_, index) if index >= first.carved() => Place::Uncarved,
+            (0, _) => Place::Block,
+            (inside, _) => Place::Inside(inside),
+        }
+    }
+
+    // Line 1: for the owner, under its cache's lock.
+
+    pub(crate) fn carved(&self) -> usize {
+        self.line1.carved.get() as usize
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.line1.capacity.get() as usize
+    }
+
+    pub(crate) fn free_count(&self) -> usize {
+        self.line1.free_count.get() as usize
+    }
+
+    /// Blocks in use, or on their way in magazines, outboxes and inboxes.
+    pub(crate) fn out_count(&self) -> usize {
+        self.carved() - self.free_count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free_count() == self.carved()
+    }
+
+    /// Whether it can give no block.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free_count() == 0 && self.carved() == self.capacity()
+    }
+
+    pub(crate) fn bin(&self) -> usize {
+        self.line1.bin.get() as usize
+    }
+
+    pub(crate) fn set_bin(&self, bin: usize) {
+        self.line1.bin.set(bin as u8);
+    }
+
+    /// Puts a block on the list.
+    pub(crate) fn list(&self, block: BlockPtr) {
+        block.set_next(self.line1.free.get());
+        self.line1.free.set(Some(block));
+        self.line1.free_count.set(self.line1.free_count.get() + 1);
+        debug_assert!(self.free_count() <= self.carved());
+    }
+
+    /// Takes the whole list: the first block and how many there are.
+    pub(crate) fn take_list(&self) -> Option<(BlockPtr, usize)> {
+        let head = self.line1.free.take()?;
+        Some((head, self.line1.free_count.take() as usize))
+    }
+
+    /// Makes up to `most` new blocks from uncarved memory, linked in order of address.
+    pub(crate) fn carve(&self, most: usize) -> Option<(BlockPtr, usize)> {
+        let count = most.min(self.capacity() - self.carved());
+        if count == 0 {
+            return None;
+        }
+        let size = self.block_size();
+        // SAFETY: `carved` blocks lie before this one, and at least `count` fit behind, all inside the slab.
+        let first = unsafe { self.start().add(self.carved() * size) };
+        let mut next = None;
+        for i in (0..count).rev() {
+            // SAFETY: as above.
+            let start = unsafe { first.add(i * size) };
+            // SAFETY: uncarved memory is in nobody's hands but the owner's.
+            let block = unsafe { BlockPtr::from_start(start) };
+            block.set_next(next);
+            next = Some(block);
+        }
+        self.line1.carved.set((self.carved() + count) as u32);
+        next.map(|head| (head, count))
+    }
+}
+
+/// What one slab of a class can hold, in blocks; for tests and statistics.
+pub(crate) const fn capacity_for(class: SizeClass) -> usize {
+    slices_for(class) * SLICE_SIZE / class.block_size()
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < size_class::COUNT {
+        let class = SizeClass::from_index(i);
+        assert!(slices_for(class) < segment::SLICES);
+        assert!(capacity_for(class) >= MIN_BLOCKS && capacity_for(class) <= u16::MAX as usize);
+        i += 1;
+    }
+};

@@ -1,0 +1,145 @@
+//! Free blocks and the chains they form: what lies in a block's own memory while nobody uses it.
+//!
+//! ```text
+//!  chain:      head            second           last
+//!            ┌────────┐      ┌────────┐      ┌────────┐
+//!   word 0   │ next ──┼─────▶│ next ──┼─────▶│  null  │
+//!   word 1   │ parcel │      │   -    │      │   -    │
+//!            └────────┘      └────────┘      └────────┘
+//!   parcel, while the chain travels: the next chain's head (48 bits) and this chain's count of blocks (16 bits)
+//! ```
+//!
+//! A free block is held by exactly one list at a time (a magazine, an outbox, an inbox, or its slab), and whoever may
+//! touch that list may touch the block's two words. That is what makes the accessors here safe to call.
+
+use core::ptr::NonNull;
+
+/// Bits of an address; the rest of a word is free for a count.
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
+
+/// The two words of a free block.
+#[repr(C)]
+pub(crate) struct FreeBlock {
+    next: Option<BlockPtr>,
+    parcel: *mut FreeBlock,
+}
+
+/// A free block that the holder of this pointer may write: aligned to 8, at least 16 bytes long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct BlockPtr(NonNull<FreeBlock>);
+
+impl BlockPtr {
+    /// # Safety
+    /// `start` must be the first byte of a block that is in nobody else's hands.
+    #[inline(always)]
+    pub(crate) unsafe fn from_start(start: NonNull<u8>) -> Self {
+        Self(start.cast())
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    #[inline(always)]
+    pub(crate) fn next(self) -> Option<BlockPtr> {
+        // SAFETY: the block is free and in this list's hands, and word 0 was written when it was put there.
+        unsafe { (*self.0.as_ptr()).next }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_next(self, next: Option<BlockPtr>) {
+        // SAFETY: the block is free and in the caller's hands, and at least 16 bytes long.
+        unsafe { (*self.0.as_ptr()).next = next }
+    }
+
+    fn parcel(self) -> Parcel {
+        // SAFETY: as in `next`; word 1 of a chain's head was written when the chain was pushed.
+        Parcel(unsafe { (*self.0.as_ptr()).parcel })
+    }
+
+    fn set_parcel(self, parcel: Parcel) {
+        // SAFETY: as in `set_next`.
+        unsafe { (*self.0.as_ptr()).parcel = parcel.0 }
+    }
+}
+
+/// An address and a count of at most 65,535 in one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Parcel(pub(crate) *mut FreeBlock);
+
+impl Parcel {
+    pub(crate) const EMPTY: Self = Self(core::ptr::null_mut());
+
+    pub(crate) fn new(head: Option<BlockPtr>, count: u16) -> Self {
+        let address = head.map_or(core::ptr::null_mut(), |head| head.0.as_ptr());
+        Self(address.map_addr(|address| address | usize::from(count) << ADDRESS_BITS))
+    }
+
+    pub(crate) fn head(self) -> Option<BlockPtr> {
+        NonNull::new(self.0.map_addr(|word| word & ADDRESS_MASK)).map(BlockPtr)
+    }
+
+    pub(crate) fn count(self) -> u16 {
+        (self.0.addr() >> ADDRESS_BITS) as u16
+    }
+}
+
+/// A list of `count` blocks of one size class, linked through word 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Chain {
+    pub(crate) head: BlockPtr,
+    pub(crate) count: u16,
+}
+
+/// Chains that travel together, linked through word 1 of their heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Chains(Option<BlockPtr>);
+
+impl Chains {
+    pub(crate) const EMPTY: Self = Self(None);
+
+    /// Puts `chain` in front of the chains that begin with `rest`.
+    pub(crate) fn link(chain: Chain, rest: Option<BlockPtr>) {
+        chain.head.set_parcel(Parcel::new(rest, chain.count));
+    }
+
+    /// The chains whose first head is `head`, each of them linked by [`Chains::link`].
+    pub(crate) fn from_head(head: Option<BlockPtr>) -> Self {
+        Self(head)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Chain> {
+        let head = self.0?;
+        let parcel = head.parcel();
+        self.0 = parcel.head();
+        Some(Chain { head, count: parcel.count() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Chain {
+    /// The blocks of the chain, each taken before its link is read no more.
+    pub(crate) fn blocks(self) -> impl Iterator<Item = BlockPtr> {
+        blocks_from(Some(self.head))
+    }
+}
+
+/// The blocks of a list, first to last; each may be given away as soon as it has come out.
+pub(crate) fn blocks_from(head: Option<BlockPtr>) -> impl Iterator<Item = BlockPtr> {
+    let mut next = head;
+    core::iter::from_fn(move || {
+        let block = next?;
+        next = block.next();
+        Some(block)
+    })
+}
+
+const _: () = assert!(size_of::<FreeBlock>() == crate::size_class::MIN_BLOCK);
+const _: () = assert!(size_of::<Option<BlockPtr>>() == size_of::<usize>());

@@ -1,0 +1,129 @@
+//! What the C library `libterrace` is made of: the functions of `malloc`'s family as Rust functions, without the C names, so
+//! that a Rust program that depends on this crate does not replace its `malloc` by doing so.
+//!
+//! Semantics and `errno` are those of the Linux manual pages malloc(3), posix_memalign(3) and malloc_usable_size(3).
+
+use crate::heap::{self, C_ALIGN};
+use crate::os;
+use crate::size_class::SizeClass;
+use core::ptr::{self, NonNull};
+
+/// Objects larger than this cannot exist in C.
+const PTRDIFF_MAX: usize = isize::MAX as usize;
+
+fn fail(error: i32) -> *mut u8 {
+    os::set_errno(error);
+    ptr::null_mut()
+}
+
+/// `malloc`: `size` bytes aligned to 16; for size 0 a block of its own. NULL and `ENOMEM` when there is no memory.
+#[inline(always)]
+pub fn malloc(size: usize) -> *mut u8 {
+    heap::allocate_c(size)
+}
+
+/// `free`. Keeps `errno`.
+///
+/// # Safety
+/// The caller gives up the block at `address`.
+#[inline(always)]
+pub unsafe fn free(address: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { heap::free(address) }
+}
+
+/// `calloc`: `count` times `size` zeroed bytes. NULL and `ENOMEM` when the product overflows or there is no memory.
+pub fn calloc(count: usize, size: usize) -> *mut u8 {
+    match count.checked_mul(size) {
+        Some(bytes) => heap::allocate_zeroed(bytes, C_ALIGN, SizeClass::of(bytes)),
+        None => fail(libc::ENOMEM),
+    }
+}
+
+/// `realloc`: NULL allocates; size 0 frees and gives NULL, as glibc does.
+///
+/// # Safety
+/// The caller gives up the block at `address` unless the result is NULL and `size` is not 0.
+pub unsafe fn realloc(address: *mut u8, size: usize) -> *mut u8 {
+    let Some(start) = NonNull::new(address) else { return malloc(size) };
+    if size == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { free(address) };
+        return ptr::null_mut();
+    }
+    if size > PTRDIFF_MAX {
+        return fail(libc::ENOMEM);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { heap::reallocate_c(start, size) }
+}
+
+/// `reallocarray`: `realloc` for a product. NULL and `ENOMEM` when it overflows.
+///
+/// # Safety
+/// As for [`realloc`].
+pub unsafe fn reallocarray(address: *mut u8, count: usize, size: usize) -> *mut u8 {
+    match count.checked_mul(size) {
+        // SAFETY: the caller's promise.
+        Some(bytes) => unsafe { realloc(address, bytes) },
+        None => fail(libc::ENOMEM),
+    }
+}
+
+/// `aligned_alloc` and `memalign`: `size` bytes aligned to `align`. NULL and `EINVAL` when that is no power of two.
+pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
+    if !align.is_power_of_two() {
+        return fail(libc::EINVAL);
+    }
+    if size > PTRDIFF_MAX - align {
+        return fail(libc::ENOMEM);
+    }
+    heap::allocate_aligned(size, align.max(C_ALIGN))
+}
+
+/// `posix_memalign`: 0, `EINVAL` (the alignment is no power of two times the size of a pointer) or `ENOMEM`; `errno` is
+/// not touched, and `*place` only on success.
+///
+/// # Safety
+/// `place` must be valid for a write.
+pub unsafe fn posix_memalign(place: *mut *mut u8, align: usize, size: usize) -> i32 {
+    if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut u8>()) {
+        return libc::EINVAL;
+    }
+    let block = os::keeping_errno(|| aligned_alloc(align, size));
+    if block.is_null() {
+        return libc::ENOMEM;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { place.write(block) };
+    0
+}
+
+/// `valloc`: `size` bytes aligned to a page.
+pub fn valloc(size: usize) -> *mut u8 {
+    aligned_alloc(os::page_size(), size)
+}
+
+/// `pvalloc`: as `valloc`, with the size rounded up to whole pages.
+pub fn pvalloc(size: usize) -> *mut u8 {
+    match size.checked_next_multiple_of(os::page_size()) {
+        Some(bytes) => valloc(bytes),
+        None => fail(libc::ENOMEM),
+    }
+}
+
+/// `malloc_usable_size`: how many bytes the block has; 0 for NULL.
+pub fn malloc_usable_size(address: *mut u8) -> usize {
+    NonNull::new(address).map_or(0, heap::usable_size)
+}
+
+/// `malloc_trim`: returns free memory to the kernel.
+pub fn malloc_trim() {
+    heap::purge();
+}
+
+/// The last words of a library that panics: nothing in it should, and nothing may unwind into C.
+pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
+    crate::report::say(format_args!("internal error: {info}"));
+    os::abort()
+}

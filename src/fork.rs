@@ -1,0 +1,41 @@
+//! `fork`: the child has one thread, and a copy of whatever the others had in their hands.
+//!
+//! Before the fork this thread takes every lock, in the order of their ranks (the orphanage, the making of caches, the
+//! caches, the arenas, the large blocks, the metadata), so that no slow path of another thread is under way. In the child
+//! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
+//! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
+//! what a thread may hold, for each thread of the parent.
+
+use crate::arena::ARENAS;
+use crate::large::LARGE;
+use crate::metadata;
+use crate::os;
+use crate::tcache::CACHES;
+
+/// Has the handlers called around each `fork`. May allocate.
+pub(crate) fn register() {
+    // Where there is no memory for the entry, a child forked while another thread holds a lock may wait for ever, as it
+    // would with no handlers at all; there is nobody to tell.
+    let _ = os::fork_handlers(prepare, parent, child);
+}
+
+extern "C" fn prepare() {
+    CACHES.lock_for_fork();
+    ARENAS.lock_for_fork();
+    LARGE.lock_for_fork();
+    metadata::lock_for_fork();
+}
+
+extern "C" fn parent() {
+    metadata::unlock_after_fork();
+    LARGE.unlock_after_fork();
+    ARENAS.unlock_after_fork();
+    CACHES.unlock_after_fork();
+}
+
+extern "C" fn child() {
+    metadata::renew_in_child();
+    LARGE.renew_in_child();
+    ARENAS.renew_in_child();
+    CACHES.renew_in_child();
+}

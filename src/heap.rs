@@ -1,0 +1,329 @@
+//! The heap as the faces see it: a request goes to the layer that serves its size, an address to the layer it came from.
+//!
+//! | size | alignment | served by |
+//! |---|---|---|
+//! | up to 32 KiB | up to 4 KiB | a slab, through the thread's cache |
+//! | up to `TERRACE_MMAP_THRESHOLD` | below 1 MiB | a run of pages of an arena |
+//! | any | any | a mapping of its own |
+
+use crate::arena::{ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index};
+use crate::large::LARGE;
+use crate::options::OPTIONS;
+use crate::os;
+use crate::report::{self, Fault};
+use crate::size_class::{SizeClass, TABLE_MAX};
+use crate::tcache;
+use core::ptr::{self, NonNull};
+
+/// The alignment that C programs expect of every block.
+pub(crate) const C_ALIGN: usize = 16;
+
+/// Above this alignment, in bytes, a run of pages would waste much of a segment.
+const MAX_RUN_ALIGN: usize = PAGES_PER_SLICE * PAGE * 16;
+
+/// Memory of at least the size asked for.
+pub(crate) struct Fresh {
+    pub(crate) start: NonNull<u8>,
+    /// Whether every byte is known to be zero.
+    pub(crate) zeroed: bool,
+}
+
+/// `size` bytes aligned to 16; null, with `errno` set, when there is no memory.
+#[inline(always)]
+pub(crate) fn allocate_c(size: usize) -> *mut u8 {
+    if size <= TABLE_MAX { tcache::allocate(SizeClass::by_table(size)) } else { allocate_beyond_table(size) }
+}
+
+#[inline(never)]
+fn allocate_beyond_table(size: usize) -> *mut u8 {
+    match SizeClass::of(size) {
+        Some(class) => tcache::allocate(class),
+        None => start_of(allocate_pages(size, C_ALIGN)),
+    }
+}
+
+/// `size` bytes aligned to `align`, a power of two. For constant arguments the compiler folds the size class.
+#[inline(always)]
+pub(crate) fn allocate_layout(size: usize, align: usize) -> *mut u8 {
+    match class_of_layout(size, align) {
+        Some(class) => tcache::allocate(class),
+        None => allocate_aligned(size, align),
+    }
+}
+
+/// The class of a layout if the look-up table has it; for alignments above 8, only constants are worth the arithmetic.
+#[inline(always)]
+pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
+    if size <= TABLE_MAX && align <= 8 {
+        Some(SizeClass::by_table_fine(size))
+    } else if size <= TABLE_MAX && align <= C_ALIGN {
+        Some(SizeClass::by_table(size))
+    } else {
+        SizeClass::of_layout(size, align)
+    }
+}
+
+/// As [`allocate_layout`], for arguments that are not constant and not common.
+#[inline(never)]
+pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
+    match SizeClass::of_layout(size, align) {
+        Some(class) => tcache::allocate(class),
+        None => start_of(allocate_pages(size, align)),
+    }
+}
+
+fn start_of(fresh: Option<Fresh>) -> *mut u8 {
+    match fresh {
+        Some(fresh) => fresh.start.as_ptr(),
+        None => {
+            os::set_errno(libc::ENOMEM);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// Zeroed memory for a layout; null, with `errno` set, when there is none.
+pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass>) -> *mut u8 {
+    let (start, zeroed) = match class {
+        Some(class) => (tcache::allocate(class), false),
+        None => match allocate_pages(size, align) {
+            Some(fresh) => (fresh.start.as_ptr(), fresh.zeroed),
+            None => (start_of(None), true),
+        },
+    };
+    if !start.is_null() && !zeroed {
+        // SAFETY: the block has at least `size` bytes, and nobody else knows it yet.
+        unsafe { start.write_bytes(0, size) };
+    }
+    start
+}
+
+/// A run of pages, or a mapping.
+fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
+    tcache::tick();
+    if size <= OPTIONS.mmap_threshold() && align < MAX_RUN_ALIGN {
+        if let Some(run) = allocate_run(size, align, true) {
+            return Some(run);
+        }
+    }
+    if let Some(block) = LARGE.allocate(size, align) {
+        return Some(Fresh { start: block.start, zeroed: block.zeroed });
+    }
+    // No mapping is to be had. Free pages that an arena still has may hold the block.
+    if size <= MAX_RUN_PAGES * PAGE && align < MAX_RUN_ALIGN { allocate_run(size, align, false) } else { None }
+}
+
+fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
+    let (pages, align) = (size.div_ceil(PAGE).max(1), align.div_ceil(PAGE).max(1));
+    let run = tcache::with_arena_hint(|hint| {
+        let take = |growth| ARENAS.take(hint, pages, align, RunState::Medium, growth);
+        take(Growth::Denied).or_else(|| {
+            if !may_grow {
+                return None;
+            }
+            tcache::reclaim();
+            take(Growth::Denied).or_else(|| take(Growth::Allowed))
+        })
+    })?;
+    Some(Fresh { start: run.start, zeroed: run.zeroed })
+}
+
+/// Frees the block at an address, whatever it is; NULL is nothing. Anything that is no block is reported and aborts.
+///
+/// # Safety
+/// The caller gives up the block that starts at the address, if one does.
+#[inline(always)]
+pub(crate) unsafe fn free(address: *mut u8) {
+    if ARENAS.contains(address) {
+        // SAFETY: addresses in segments are never null.
+        let start = unsafe { NonNull::new_unchecked(address) };
+        // SAFETY: the map told that the address lies in a segment; the caller gives the block up.
+        if unsafe { tcache::free_own(start) } {
+            return;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free_elsewhere(address) };
+}
+
+/// Frees a block that does not lie in a slab of this thread's own.
+#[inline(never)]
+unsafe fn free_elsewhere(address: *mut u8) {
+    let Some(start) = NonNull::new(address) else { return };
+    if !ARENAS.contains_surely(address) {
+        if !LARGE.free(start) {
+            report::bad_pointer("free", address, fault_outside(start));
+        }
+        return;
+    }
+    // SAFETY: the address lies in a segment, and the caller gives the block up.
+    if unsafe { tcache::free_in_slab(start) } {
+        return;
+    }
+    if ARENAS.free_medium(start).is_err() {
+        report::bad_pointer("free", address, fault_inside(start));
+    }
+}
+
+/// Frees a block of a Rust layout.
+///
+/// # Safety
+/// `start` must be a block that was allocated for this layout, which the caller gives up.
+#[inline(always)]
+pub(crate) unsafe fn free_layout(start: *mut u8, size: usize, align: usize) {
+    match class_of_layout(size, align) {
+        // SAFETY: blocks of such a layout are blocks of this class, and never null.
+        Some(class) => unsafe { tcache::free_known(NonNull::new_unchecked(start), class) },
+        // SAFETY: the caller's promise.
+        None => unsafe { free_elsewhere(start) },
+    }
+}
+
+/// What an address that the program calls a block is.
+enum Block {
+    Small(SizeClass),
+    Medium(usize),
+    Large(usize),
+}
+
+impl Block {
+    fn usable_size(&self) -> usize {
+        match *self {
+            Block::Small(class) => class.block_size(),
+            Block::Medium(size) | Block::Large(size) => size,
+        }
+    }
+}
+
+/// Finds the block that starts at an address; anything else is reported, as a fault of `call`, and aborts.
+fn find(call: &str, start: NonNull<u8>) -> Block {
+    if !ARENAS.contains_surely(start.as_ptr()) {
+        return match LARGE.find(start) {
+            Some(mapping) => Block::Large(mapping.len),
+            None => report::bad_pointer(call, start.as_ptr(), fault_outside(start)),
+        };
+    }
+    // SAFETY: the address lies in a segment.
+    let slab = unsafe { slab_containing(start) };
+    if slab.is_block_start(start) {
+        return Block::Small(slab.class());
+    }
+    match ARENAS.medium_size(start) {
+        Some(size) => Block::Medium(size),
+        None => report::bad_pointer(call, start.as_ptr(), fault_inside(start)),
+    }
+}
+
+/// How many bytes the block at `start` really has.
+pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
+    find("malloc_usable_size", start).usable_size()
+}
+
+fn fault_outside(address: NonNull<u8>) -> Fault {
+    match LARGE.find_around(address) {
+        Some(mapping) => {
+            Fault::Inside { size: mapping.len, offset: address.addr().get() - mapping.start.addr().get() }
+        }
+        None => Fault::Foreign,
+    }
+}
+
+fn fault_inside(address: NonNull<u8>) -> Fault {
+    if slice_index(address) == 0 {
+        return Fault::NoBlock;
+    }
+    // SAFETY: the address lies in a segment, outside of its first slice.
+    let slab = unsafe { slab_containing(address) };
+    if !slab.owner().is_null() {
+        return match slab.place_of(address) {
+            Place::Inside(offset) => Fault::Inside { size: slab.block_size(), offset },
+            Place::Block | Place::Uncarved => Fault::NoBlock,
+        };
+    }
+    match ARENAS.page_use(address) {
+        PageUse::InsideMedium { size, offset } => Fault::Inside { size, offset },
+        PageUse::Medium(size) => Fault::Freed { size },
+        PageUse::Nothing => Fault::NoBlock,
+    }
+}
+
+/// Changes the size of a C block, moving it if need be; null, with `errno` set and the block untouched, when there is no
+/// memory.
+///
+/// # Safety
+/// The caller gives up the block at `start` unless the result is null.
+pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
+    let block = find("realloc", start);
+    let stays = match block {
+        // A block that is at least half used stays where it is.
+        Block::Small(class) => size <= class.block_size() && size > class.block_size() / 2,
+        Block::Medium(_) | Block::Large(_) => SizeClass::of(size).is_none() && fits_in_place(&block, start, size),
+    };
+    if stays {
+        return start.as_ptr();
+    }
+    if let (Block::Large(_), true) = (&block, size > OPTIONS.mmap_threshold())
+        && let Some(moved) = LARGE.resize(start, size)
+    {
+        return moved.as_ptr();
+    }
+    let new = allocate_c(size);
+    // SAFETY: both blocks are the caller's, the new one of at least `size` bytes.
+    unsafe { move_block(start, new, block.usable_size().min(size)) }
+}
+
+/// Changes the size of a Rust block; as for [`reallocate_c`], but a block stays where it is only if it is what a new
+/// allocation of the layout would be, since `dealloc` trusts the layout.
+///
+/// # Safety
+/// The block must have been allocated for the old layout; the caller gives it up unless the result is null.
+pub(crate) unsafe fn reallocate_layout(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
+    let (old_class, class) = (class_of_layout(old_size, align), class_of_layout(size, align));
+    if old_class.is_some() && old_class == class {
+        return start.as_ptr();
+    }
+    if old_class.is_none() && class.is_none() {
+        let block = find("realloc", start);
+        if fits_in_place(&block, start, size) {
+            return start.as_ptr();
+        }
+        if let (Block::Large(_), true) = (&block, align <= os::page_size() && size > OPTIONS.mmap_threshold())
+            && let Some(moved) = LARGE.resize(start, size)
+        {
+            return moved.as_ptr();
+        }
+    }
+    let new = allocate_layout(size, align);
+    // SAFETY: both blocks are the caller's and hold that many bytes.
+    unsafe { move_block(start, new, old_size.min(size)) }
+}
+
+/// Makes a medium block hold `size` bytes where it lies, or finds that a large one does so closely enough.
+fn fits_in_place(block: &Block, start: NonNull<u8>, size: usize) -> bool {
+    match *block {
+        Block::Small(_) => false,
+        Block::Medium(_) => size <= MAX_RUN_PAGES * PAGE && ARENAS.resize_medium(start, size.div_ceil(PAGE)),
+        Block::Large(len) => size <= len && size > len - os::page_size(),
+    }
+}
+
+/// Copies `len` bytes to a new block and frees the old one; if there is no new one, nothing happens.
+///
+/// # Safety
+/// `from` is a live block that the caller gives up if `to` is not null; both have at least `len` bytes.
+unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
+    if !to.is_null() {
+        // SAFETY: two live blocks do not overlap, and both have `len` bytes.
+        unsafe { from.as_ptr().copy_to_nonoverlapping(to, len) };
+        // SAFETY: the caller gives the old block up.
+        unsafe { free(from.as_ptr()) };
+    }
+    to
+}
+
+/// Returns to the kernel all free memory that can be returned now.
+pub(crate) fn purge() {
+    tcache::flush();
+    ARENAS.purge(0, usize::MAX, true);
+    LARGE.purge(0);
+}

@@ -1,0 +1,156 @@
+//! The cache of freed mappings: large blocks that come and go need not fault their pages in anew each time.
+//!
+//! Bounded in bytes and in number, and emptied with age. A request takes the smallest cached range that holds it and cuts
+//! off what it needs; ranges that touch are joined. A request that no range serves pushes out as many bytes as it asks for,
+//! oldest first, so that the cache never adds to the peak. Guarded by the lock of `Large`.
+
+use super::registry::Mapping;
+
+/// Ranges kept at most.
+const RANGES: usize = 64;
+/// Bytes kept at most.
+const MAX_BYTES: usize = 64 << 20;
+
+#[derive(Clone, Copy)]
+struct Range {
+    mapping: Mapping,
+    stamp: u32,
+}
+
+pub(crate) struct MappingCache {
+    ranges: [Option<Range>; RANGES],
+    bytes: usize,
+}
+
+// SAFETY: the ranges are memory that belongs to the cache alone.
+unsafe impl Send for MappingCache {}
+
+impl MappingCache {
+    pub(crate) const fn new() -> Self {
+        Self { ranges: [None; RANGES], bytes: 0 }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes `len` bytes from the smallest range that has them.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Mapping> {
+        if self.bytes < len {
+            return None;
+        }
+        let slot = self
+            .ranges
+            .iter_mut()
+            .filter(|slot| slot.is_some_and(|range| range.mapping.len >= len))
+            .min_by_key(|slot| slot.map_or(0, |range| range.mapping.len))?;
+        let range = slot.as_mut()?;
+        let taken = Mapping { start: range.mapping.start, len };
+        if range.mapping.len == len {
+            *slot = None;
+        } else {
+            range.mapping = Mapping { start: taken.end(), len: range.mapping.len - len };
+        }
+        self.bytes -= len;
+        Some(taken)
+    }
+
+    /// Puts a freed mapping in; `false`, and no change, when it is larger than the whole cache may be or there is no room
+    /// for another range. The caller makes room first with `evict_oldest`.
+    #[must_use = "a mapping that was not taken in must be unmapped"]
+    pub(crate) fn put(&mut self, mut mapping: Mapping, stamp: u32) -> bool {
+        if self.bytes + mapping.len > MAX_BYTES {
+            return false;
+        }
+        self.bytes += mapping.len;
+        for slot in &mut self.ranges {
+            let Some(range) = *slot else { continue };
+            if range.mapping.end() == mapping.start {
+                mapping = Mapping { start: range.mapping.start, len: range.mapping.len + mapping.len };
+                *slot = None;
+            } else if mapping.end() == range.mapping.start {
+                mapping.len += range.mapping.len;
+                *slot = None;
+            }
+        }
+        // Joining only empties slots, so a refusal here means that nothing was joined.
+        if let Some(empty) = self.ranges.iter_mut().find(|slot| slot.is_none()) {
+            *empty = Some(Range { mapping, stamp });
+            return true;
+        }
+        self.bytes -= mapping.len;
+        false
+    }
+
+    /// Whether putting in a mapping of `len` bytes needs room to be made first.
+    pub(crate) fn is_full_for(&self, len: usize) -> bool {
+        len <= MAX_BYTES && (self.bytes + len > MAX_BYTES || self.ranges.iter().all(Option::is_some))
+    }
+
+    /// Takes out the oldest range that is at least `age_ms` old, for the caller to unmap.
+    pub(crate) fn evict_oldest(&mut self, now_ms: u32, age_ms: u32) -> Option<Mapping> {
+        let age = |slot: &&mut Option<Range>| slot.map_or(0, |range| now_ms.wrapping_sub(range.stamp));
+        let slot = self.ranges.iter_mut().filter(|slot| slot.is_some()).max_by_key(age)?;
+        if age(&slot) < age_ms {
+            return None;
+        }
+        let range = slot.take()?;
+        self.bytes -= range.mapping.len;
+        Some(range.mapping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::ptr::NonNull;
+
+    fn mapping(page: usize, pages: usize) -> Mapping {
+        let start = core::num::NonZeroUsize::new((page + 1) * 4096).unwrap();
+        Mapping { start: NonNull::without_provenance(start), len: pages * 4096 }
+    }
+
+    #[test]
+    fn the_smallest_range_that_fits_is_cut() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 10), 1));
+        assert!(cache.put(mapping(20, 5), 2));
+        assert_eq!(cache.take(4 * 4096), Some(mapping(20, 4)));
+        assert_eq!(cache.take(4 * 4096), Some(mapping(0, 4)));
+        assert_eq!(cache.take(7 * 4096), None);
+        assert_eq!(cache.bytes(), 7 * 4096);
+    }
+
+    #[test]
+    fn ranges_that_touch_are_joined() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 4), 1));
+        assert!(cache.put(mapping(8, 4), 1));
+        assert!(cache.put(mapping(4, 4), 1));
+        assert_eq!(cache.take(12 * 4096), Some(mapping(0, 12)));
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn the_oldest_range_leaves_first_and_only_when_old_enough() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 1), 100));
+        assert!(cache.put(mapping(10, 1), 50));
+        assert_eq!(cache.evict_oldest(120, 60), Some(mapping(10, 1)));
+        assert_eq!(cache.evict_oldest(120, 60), None);
+        assert_eq!(cache.evict_oldest(160, 60), Some(mapping(0, 1)));
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes_and_in_number() {
+        let mut cache = MappingCache::new();
+        assert!(!cache.put(mapping(0, MAX_BYTES / 4096 + 1), 0));
+        for i in 0..RANGES {
+            assert!(cache.put(mapping(2 * i, 1), 0));
+        }
+        assert!(cache.is_full_for(4096));
+        assert!(!cache.put(mapping(1000, 1), 0));
+        assert!(cache.put(mapping(1, 1), 0), "it joins its neighbours");
+    }
+}

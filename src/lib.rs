@@ -1,0 +1,78 @@
+//! Terrace is a thread-caching, multi-arena memory allocator.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: terrace::Terrace = terrace::Terrace;
+//!
+//! let words: Vec<String> = "memory flows down terraces".split(' ').map(String::from).collect();
+//! assert_eq!(words.len(), 4);
+//! assert!(terrace::statistics().live_bytes > 0);
+//! ```
+//!
+//! Memory flows down: a thread's own cache ([`tcache`](self)), slabs of one size class, an arena shared by a few threads,
+//! the kernel. Lower layers know nothing of higher ones: `os` and `sync` at the bottom, `arena` and `large` on them,
+//! `tcache` on those, and the faces (this file and `capi/`) on top.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod arena;
+mod block;
+#[doc(hidden)]
+pub mod c_face;
+mod fork;
+mod heap;
+mod large;
+mod metadata;
+mod options;
+mod os;
+mod report;
+mod size_class;
+mod statistics;
+mod sync;
+mod tcache;
+
+pub use statistics::{ClassStatistics, Statistics, SystemCallStatistics, statistics};
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+
+/// The allocator, for `#[global_allocator]` or for use on its own; all values of it are the same heap.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Terrace;
+
+// SAFETY: blocks are disjoint, as large and as aligned as their layout says, and stay until they are freed; nothing here
+// unwinds.
+unsafe impl GlobalAlloc for Terrace {
+    #[inline(always)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        heap::allocate_layout(layout.size(), layout.align())
+    }
+
+    #[inline(always)]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller promises a block of this layout.
+        unsafe { heap::free_layout(block, layout.size(), layout.align()) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        heap::allocate_zeroed(layout.size(), layout.align(), heap::class_of_layout(layout.size(), layout.align()))
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: a live block is never null.
+        let start = unsafe { NonNull::new_unchecked(block) };
+        // SAFETY: the caller promises a block of this layout.
+        unsafe { heap::reallocate_layout(start, layout.size(), layout.align(), new_size) }
+    }
+}
+
+/// Returns to the kernel all free memory that can be returned now: what the calling thread and idle caches hold is settled,
+/// unused pages are given back at once, whatever their age. Blocks that other threads have at hand stay.
+pub fn purge() {
+    heap::purge();
+}

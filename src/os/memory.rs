@@ -1,0 +1,184 @@
+//! Address space: mapping, returning and growing it.
+
+use super::{SYSTEM_CALLS, keeping_errno};
+use crate::sync::{AtomicUsize, Ordering};
+use core::ptr::{self, NonNull};
+
+/// The system's page size in bytes, read once; 0 until then. Any thread may write it, all write the same value.
+static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn page_size() -> usize {
+    match PAGE_SIZE.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: sysconf of a known name has no preconditions.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+            PAGE_SIZE.store(size, Ordering::Relaxed);
+            size
+        }
+        size => size,
+    }
+}
+
+fn mmap(hint: *mut u8, len: usize, protection: i32, flags: i32) -> Option<NonNull<u8>> {
+    SYSTEM_CALLS.mmap.add_shared(1);
+    let address = keeping_errno(|| {
+        // SAFETY: an anonymous private mapping without MAP_FIXED replaces nothing that exists.
+        unsafe {
+            libc::mmap(hint.cast(), len, protection, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        }
+    });
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Maps `len` bytes (a multiple of the page size) of zeroed, writable memory, aligned to a page.
+pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
+    mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, 0)
+}
+
+/// Maps `len` bytes aligned to `align`, a power of two of at least a page. `hint` is where the caller would like it: a
+/// mapping that lies right beside the last one costs neither a trim nor another entry in the kernel's list.
+pub(crate) fn map_aligned(len: usize, align: usize, hint: *mut u8) -> Option<NonNull<u8>> {
+    let writable = libc::PROT_READ | libc::PROT_WRITE;
+    if !hint.is_null() {
+        let at = mmap(hint, len, writable, 0)?;
+        if at.addr().get().is_multiple_of(align) {
+            return Some(at);
+        }
+        unmap(at, len);
+    }
+    let padded = len.checked_add(align - page_size())?;
+    let base = mmap(ptr::null_mut(), padded, writable, 0)?;
+    let before = base.addr().get().next_multiple_of(align) - base.addr().get();
+    // SAFETY: `before` is below `align`, and `before + len` at most `padded`: both lie inside the new mapping.
+    let start = unsafe { base.add(before) };
+    if before > 0 {
+        unmap(base, before);
+    }
+    let after = padded - before - len;
+    if after > 0 {
+        // SAFETY: `start + len` lies inside the mapping, since `after` is more than 0.
+        unmap(unsafe { start.add(len) }, after);
+    }
+    Some(start)
+}
+
+/// Reserves `len` bytes that read as zero and may not be written; they count towards no limit but that of addresses.
+pub(crate) fn reserve_read_only(len: usize) -> Option<NonNull<u8>> {
+    mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_NORESERVE)
+}
+
+/// Makes whole pages of a reservation writable.
+pub(crate) fn protect_writable(start: NonNull<u8>, len: usize) -> bool {
+    keeping_errno(|| {
+        // SAFETY: the caller owns the reservation; widening its rights invalidates nothing.
+        unsafe { libc::mprotect(start.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) == 0 }
+    })
+}
+
+/// Returns a mapping, or whole pages of one. `false` when the kernel refuses (cutting a mapping in two can exceed the
+/// limit of mappings): the memory is then still mapped and still the caller's.
+#[must_use = "a refused unmapping leaves the memory with the caller"]
+fn munmap(start: NonNull<u8>, len: usize) -> bool {
+    SYSTEM_CALLS.munmap.add_shared(1);
+    keeping_errno(|| {
+        // SAFETY: the caller of `unmap` owns these pages and gives them up.
+        unsafe { libc::munmap(start.as_ptr().cast(), len) == 0 }
+    })
+}
+
+/// Returns whole pages to the kernel. If it refuses to cut a mapping, the contents are discarded instead, so that at
+/// least the memory comes back; `false` then.
+pub(crate) fn unmap(start: NonNull<u8>, len: usize) -> bool {
+    munmap(start, len) || {
+        discard(start, len);
+        false
+    }
+}
+
+/// Resizes a mapping, moving it if `may_move`; the contents go along.
+pub(crate) fn remap(start: NonNull<u8>, old_len: usize, new_len: usize, may_move: bool) -> Option<NonNull<u8>> {
+    SYSTEM_CALLS.mremap.add_shared(1);
+    let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
+    let address = keeping_errno(|| {
+        // SAFETY: the caller owns the mapping and hands over the pointer to it; on failure nothing has changed.
+        unsafe { libc::mremap(start.as_ptr().cast(), old_len, new_len, flags) }
+    });
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Gives the memory behind whole pages back and keeps the addresses; they read as zero afterwards. `false` if the kernel
+/// refused (locked memory), in which case the contents are unchanged.
+pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {
+    SYSTEM_CALLS.madvise.add_shared(1);
+    keeping_errno(|| {
+        // SAFETY: the caller owns these pages and keeps nothing in them.
+        unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+    })
+}
+
+/// What growing the break gave: `len` bytes from `start`, which belong to the caller alone.
+pub(crate) struct Break {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) len: usize,
+}
+
+/// Moves the break up by `len` bytes. The C library's own function is used, never the bare system call: it keeps a copy of
+/// the break, and a foreign `sbrk` that starts from a stale one would take our memory away.
+pub(crate) fn grow_break(len: usize) -> Option<Break> {
+    SYSTEM_CALLS.brk.add_shared(1);
+    let increment = libc::intptr_t::try_from(len).ok()?;
+    let old = keeping_errno(|| {
+        // SAFETY: growing the break touches no memory that exists.
+        unsafe { libc::sbrk(increment) }
+    });
+    if old.addr() == usize::MAX { None } else { Some(Break { start: NonNull::new(old.cast())?, len }) }
+}
+
+/// Moves the break down by `len` bytes if it still stands at `end`; `true` when it was moved.
+pub(crate) fn shrink_break(end: NonNull<u8>, len: usize) -> bool {
+    let Some(now) = grow_break(0) else { return false };
+    if now.start != end {
+        return false;
+    }
+    SYSTEM_CALLS.brk.add_shared(1);
+    keeping_errno(|| {
+        // SAFETY: the memory below `end` is the caller's, who gives it up. Between the two calls a foreign `sbrk` could
+        // move the break up; the C library's `sbrk` is not safe against that either.
+        unsafe { libc::sbrk(-(len as libc::intptr_t)).addr() != usize::MAX }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aligned_mapping_is_aligned_and_zeroed() {
+        for align in [1 << 16, 1 << 22, 1 << 24] {
+            let start = map_aligned(1 << 16, align, ptr::null_mut()).unwrap();
+            assert!(start.addr().get().is_multiple_of(align));
+            // SAFETY: the mapping has 64 KiB.
+            let bytes = unsafe { core::slice::from_raw_parts(start.as_ptr(), 1 << 16) };
+            assert!(bytes.iter().all(|&b| b == 0));
+            assert!(unmap(start, 1 << 16));
+        }
+    }
+
+    #[test]
+    fn discarded_pages_read_as_zero() {
+        let start = map(page_size()).unwrap();
+        // SAFETY: the mapping is a page long and ours.
+        unsafe { start.write_bytes(7, page_size()) };
+        assert!(discard(start, page_size()));
+        // SAFETY: as above.
+        assert_eq!(unsafe { start.read() }, 0);
+        assert!(unmap(start, page_size()));
+    }
+
+    #[test]
+    fn a_refused_mapping_is_none_and_leaves_errno_alone() {
+        super::super::set_errno(77);
+        assert!(map(usize::MAX / 2 & !(page_size() - 1)).is_none());
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(77));
+    }
+}

@@ -1,0 +1,65 @@
+//! The operating system: the only place with system calls.
+//!
+//! Nothing here allocates, takes a lock of the allocator, or changes `errno`: a caller of `free` must find it as it was.
+
+mod memory;
+mod processors;
+mod text;
+mod thread;
+
+pub(crate) use memory::{
+    Break, discard, grow_break, map, map_aligned, page_size, protect_writable, remap, reserve_read_only, shrink_break,
+    unmap,
+};
+pub(crate) use processors::processors;
+pub(crate) use text::{append_to_file, environment, process_name, read_file, write_standard_error};
+pub(crate) use thread::{
+    abort, clock_ms, fork_handlers, futex_wait, futex_wake_one, on_exit, process_id, thread_key, thread_key_set,
+    yield_now,
+};
+#[cfg(any(feature = "late-load", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) use thread::thread_key_get;
+
+use crate::sync::Counter;
+
+/// How often each system call that moves memory was made.
+pub(crate) struct SystemCalls {
+    pub(crate) mmap: Counter,
+    pub(crate) munmap: Counter,
+    pub(crate) mremap: Counter,
+    pub(crate) madvise: Counter,
+    pub(crate) brk: Counter,
+}
+
+pub(crate) static SYSTEM_CALLS: SystemCalls = SystemCalls {
+    mmap: Counter::new(),
+    munmap: Counter::new(),
+    mremap: Counter::new(),
+    madvise: Counter::new(),
+    brk: Counter::new(),
+};
+
+/// Runs `call` and puts `errno` back as it was.
+pub(crate) fn keeping_errno<T>(call: impl FnOnce() -> T) -> T {
+    // SAFETY: the C library returns the address of the calling thread's errno, which lives as long as the thread.
+    let errno = unsafe { errno_location() };
+    // SAFETY: as above; only this thread touches it.
+    let before = unsafe { errno.read() };
+    let result = call();
+    // SAFETY: as above.
+    unsafe { errno.write(before) };
+    result
+}
+
+/// Sets the calling thread's `errno`.
+pub(crate) fn set_errno(value: i32) {
+    // SAFETY: the C library returns the address of the calling thread's errno.
+    let errno = unsafe { errno_location() };
+    // SAFETY: the address is valid, and only this thread touches it.
+    unsafe { errno.write(value) };
+}
+
+unsafe fn errno_location() -> *mut i32 {
+    // SAFETY: callable at any time from any thread.
+    unsafe { libc::__errno_location() }
+}

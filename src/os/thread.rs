@@ -1,0 +1,91 @@
+//! Threads and the process: sleeping, time, exit, fork, abort.
+
+use super::keeping_errno;
+use crate::sync::AtomicU32;
+use core::ffi::c_void;
+
+/// Sleeps until woken, unless the word no longer has the value `expected`. May return for no reason.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    keeping_errno(|| {
+        // SAFETY: the word is valid for the call; a null timeout waits without limit.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                expected,
+                core::ptr::null::<libc::timespec>(),
+            )
+        }
+    });
+}
+
+/// Wakes one thread that sleeps on the word.
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
+    keeping_errno(|| {
+        // SAFETY: the kernel only compares the address with those of sleepers.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) }
+    });
+}
+
+pub(crate) fn yield_now() {
+    // SAFETY: no preconditions.
+    unsafe { libc::sched_yield() };
+}
+
+/// Milliseconds of the monotonic clock, as exact as the kernel's tick (1 to 10 ms), without a system call.
+pub(crate) fn clock_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is valid; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+pub(crate) fn process_id() -> i32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::getpid() }
+}
+
+pub(crate) fn abort() -> ! {
+    // SAFETY: no preconditions.
+    unsafe { libc::abort() }
+}
+
+/// Makes a key whose destructor runs for each thread that has set it. May call `malloc`.
+pub(crate) fn thread_key(destructor: unsafe extern "C" fn(*mut c_void)) -> Option<libc::pthread_key_t> {
+    let mut key = 0;
+    // SAFETY: the pointer is valid, and the destructor stays loaded as long as the allocator.
+    (unsafe { libc::pthread_key_create(&mut key, Some(destructor)) } == 0).then_some(key)
+}
+
+/// Sets the calling thread's value of a key; `false` when there was no memory for it. May call `malloc`.
+pub(crate) fn thread_key_set(key: libc::pthread_key_t, value: *mut c_void) -> bool {
+    // SAFETY: the key came from `thread_key`.
+    unsafe { libc::pthread_setspecific(key, value) == 0 }
+}
+
+/// The calling thread's value of a key, null if it has none.
+#[cfg(any(feature = "late-load", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
+    // SAFETY: the key came from `thread_key`; for one that did not, the C library returns null.
+    unsafe { libc::pthread_getspecific(key) }
+}
+
+/// Has the three functions called around each `fork`. May call `malloc`.
+pub(crate) fn fork_handlers(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
+    unsafe extern "C" {
+        fn pthread_atfork(
+            prepare: extern "C" fn(),
+            parent: extern "C" fn(),
+            child: extern "C" fn(),
+        ) -> i32;
+    }
+    // SAFETY: the handlers stay loaded as long as the allocator.
+    unsafe { pthread_atfork(prepare, parent, child) == 0 }
+}
+
+/// Has the function called when the process exits in the orderly way. May call `malloc`.
+pub(crate) fn on_exit(function: extern "C" fn()) -> bool {
+    // SAFETY: the function stays loaded as long as the allocator.
+    unsafe { libc::atexit(function) == 0 }
+}

@@ -1,0 +1,60 @@
+//! What is said on standard error when a call is bad, in one sentence, before the process aborts.
+
+use crate::os;
+use core::fmt::{self, Write};
+
+/// What is wrong with a pointer that was given to `free`, `realloc` or a relative.
+pub(crate) enum Fault {
+    /// In no memory of the allocator's.
+    Foreign,
+    /// Inside a block of `size` bytes, `offset` bytes after its start.
+    Inside { size: usize, offset: usize },
+    /// A block of `size` bytes that was freed and not handed out since.
+    Freed { size: usize },
+    /// In the allocator's memory, where no block was handed out.
+    NoBlock,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Fault::Foreign => write!(f, "the address was never given out by this allocator"),
+            Fault::Inside { size, offset } => {
+                write!(f, "the address lies {offset} bytes inside a block of {size} bytes; only its first byte can be given")
+            }
+            Fault::Freed { size } => write!(f, "the block of {size} bytes was freed already (double free)"),
+            Fault::NoBlock => write!(f, "the address lies in free memory of the heap, where there is no block"),
+        }
+    }
+}
+
+/// A sentence put together on the stack; what does not fit is cut off.
+struct Sentence {
+    bytes: [u8; 400],
+    len: usize,
+}
+
+impl Write for Sentence {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.len() - self.len;
+        let part = &text.as_bytes()[..text.len().min(room)];
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
+        Ok(())
+    }
+}
+
+/// Writes `terrace: ` and the text to standard error, as one line.
+pub(crate) fn say(text: fmt::Arguments<'_>) {
+    let mut sentence = Sentence { bytes: [0; 400], len: 0 };
+    // Writing into the buffer cannot fail.
+    let _ = writeln!(sentence, "terrace: {text}");
+    os::write_standard_error(&sentence.bytes[..sentence.len]);
+}
+
+/// Reports a bad pointer and aborts.
+#[cold]
+pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) -> ! {
+    say(format_args!("{call}({address:p}): {fault}"));
+    os::abort();
+}

@@ -1,0 +1,221 @@
+//! Statistics: what the heap holds and what it did, gathered on demand from counters that the slow paths keep.
+
+use crate::arena::ARENAS;
+use crate::large::LARGE;
+use crate::metadata::METADATA_BYTES;
+use crate::options::OPTIONS;
+use crate::size_class::{self, SizeClass};
+use crate::tcache::CACHES;
+use crate::os;
+use core::fmt::{self, Write};
+
+/// Blocks of one size class.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStatistics {
+    /// The size of a block, in bytes.
+    pub block_size: usize,
+    /// Blocks that the program holds, or that are on their way back from another thread.
+    pub live: usize,
+    /// Blocks at hand in magazines: of the calling thread as of now, of other threads as of their last slow call.
+    pub cached: usize,
+}
+
+/// How often each system call that moves memory was made.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are named after the calls")]
+pub struct SystemCallStatistics {
+    pub mmap: u64,
+    pub munmap: u64,
+    pub mremap: u64,
+    pub madvise: u64,
+    pub brk: u64,
+}
+
+/// What the heap holds (in bytes and blocks, at the time of the call) and what it did since the process began.
+///
+/// `Display` writes it as text of several lines. Threads go on while it is gathered, so figures of different lines can be
+/// some calls apart.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Bytes of blocks that the program holds, rounded up to the sizes of their blocks.
+    pub live_bytes: usize,
+    /// Bytes of address space that the allocator has mapped.
+    pub mapped_bytes: usize,
+    /// Bytes of the whole process that are in memory, as the kernel counts them.
+    pub resident_bytes: usize,
+    /// Bytes of free blocks in magazines.
+    pub cached_bytes: usize,
+    /// Bytes of free runs that were used before and are kept for reuse.
+    pub dirty_bytes: usize,
+    /// Bytes of freed large mappings that are kept for reuse.
+    pub large_cached_bytes: usize,
+    /// Bytes of the allocator's own structures.
+    pub metadata_bytes: usize,
+    /// Blocks with a run of pages of their own, and their bytes.
+    pub medium: (usize, usize),
+    /// Blocks with a mapping of their own, and their bytes.
+    pub large: (usize, usize),
+    /// Size classes, smallest first.
+    pub classes: [ClassStatistics; size_class::COUNT],
+    /// Frees of blocks that belonged to another thread's cache.
+    pub remote_frees: u64,
+    /// Chains in which those blocks went home.
+    pub remote_batches: u64,
+    /// Times a magazine was filled from slabs or from what other threads sent.
+    pub refills: u64,
+    /// Times a full magazine's older half went back to the slabs.
+    pub flushes: u64,
+    /// Thread caches that exist, and how many of them no thread has.
+    pub thread_caches: (usize, usize),
+    /// Arenas in use.
+    pub arenas: usize,
+    /// Segments of 4 MiB that the arenas hold.
+    pub segments: usize,
+    /// System calls made.
+    pub system_calls: SystemCallStatistics,
+}
+
+/// Gathers the statistics. Takes the allocator's locks one after the other; meant for a person or a monitor, not for a hot
+/// loop.
+pub fn statistics() -> Statistics {
+    let arenas = ARENAS.totals(|_| {});
+    let (large_blocks, large_bytes, large_cached_bytes) = LARGE.totals();
+    let metadata_bytes = METADATA_BYTES.get() as usize + arenas.headers;
+    let calls = &os::SYSTEM_CALLS;
+    let mut statistics = Statistics {
+        live_bytes: arenas.medium + large_bytes,
+        mapped_bytes: arenas.mapped + large_bytes + large_cached_bytes + METADATA_BYTES.get() as usize,
+        resident_bytes: resident_bytes(),
+        cached_bytes: 0,
+        dirty_bytes: arenas.free_dirty,
+        large_cached_bytes,
+        metadata_bytes,
+        medium: (arenas.medium_blocks, arenas.medium),
+        large: (large_blocks, large_bytes),
+        classes: [ClassStatistics::default(); size_class::COUNT],
+        remote_frees: 0,
+        remote_batches: 0,
+        refills: 0,
+        flushes: 0,
+        thread_caches: CACHES.counts(),
+        arenas: ARENAS.count(),
+        segments: arenas.segments,
+        system_calls: SystemCallStatistics {
+            mmap: calls.mmap.get(),
+            munmap: calls.munmap.get(),
+            mremap: calls.mremap.get(),
+            madvise: calls.madvise.get(),
+            brk: calls.brk.get(),
+        },
+    };
+    for cache in CACHES.iter() {
+        statistics.remote_frees += cache.counters.remote_frees.get();
+        statistics.remote_batches += cache.counters.chains_sent.get();
+        statistics.refills += cache.counters.refills.get();
+        statistics.flushes += cache.counters.settled_lists.get();
+        for (index, class) in statistics.classes.iter_mut().enumerate() {
+            let (out, held) = cache.live(SizeClass::from_index(index));
+            class.live += out;
+            class.cached += held;
+        }
+    }
+    for (index, class) in statistics.classes.iter_mut().enumerate() {
+        class.block_size = SizeClass::from_index(index).block_size();
+        // A cache may hold blocks of slabs that have passed to another: only the sums over all caches compare.
+        class.live = class.live.saturating_sub(class.cached);
+        statistics.live_bytes += class.live * class.block_size;
+        statistics.cached_bytes += class.cached * class.block_size;
+    }
+    statistics
+}
+
+fn resident_bytes() -> usize {
+    let mut buffer = [0; 128];
+    os::read_file(c"/proc/self/statm", &mut buffer)
+        .and_then(|text| core::str::from_utf8(text).ok())
+        .and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok())
+        .map_or(0, |pages| pages * os::page_size())
+}
+
+/// A number of bytes with the unit that suits it.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (divisor, unit) = match self.0 {
+            0..0x400 => return write!(f, "{:>8} B  ", self.0),
+            0x400..0x10_0000 => (0x400, "KiB"),
+            0x10_0000..0x4000_0000 => (0x10_0000, "MiB"),
+            _ => (0x4000_0000, "GiB"),
+        };
+        let tenths = self.0.saturating_mul(10) / divisor;
+        write!(f, "{:>6}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "live       {}", Bytes(self.live_bytes))?;
+        writeln!(f, "mapped     {}", Bytes(self.mapped_bytes))?;
+        writeln!(f, "resident   {}  (whole process)", Bytes(self.resident_bytes))?;
+        writeln!(f, "cached     {}  (magazines)", Bytes(self.cached_bytes))?;
+        writeln!(f, "           {}  (free runs)", Bytes(self.dirty_bytes))?;
+        writeln!(f, "           {}  (large mappings)", Bytes(self.large_cached_bytes))?;
+        writeln!(f, "metadata   {}", Bytes(self.metadata_bytes))?;
+        writeln!(f, "medium     {}  in {} blocks", Bytes(self.medium.1), self.medium.0)?;
+        writeln!(f, "large      {}  in {} blocks", Bytes(self.large.1), self.large.0)?;
+        writeln!(f, "remote     {} frees in {} batches", self.remote_frees, self.remote_batches)?;
+        writeln!(f, "slow paths {} refills, {} flushes", self.refills, self.flushes)?;
+        let (caches, dormant) = self.thread_caches;
+        writeln!(f, "caches     {caches}, {dormant} of them dormant")?;
+        writeln!(f, "arenas     {}, {} segments", self.arenas, self.segments)?;
+        let calls = &self.system_calls;
+        writeln!(
+            f,
+            "system     {} mmap, {} munmap, {} mremap, {} madvise, {} brk",
+            calls.mmap, calls.munmap, calls.mremap, calls.madvise, calls.brk
+        )?;
+        writeln!(f, "  block size       live     cached")?;
+        for class in self.classes.iter().filter(|class| class.live + class.cached > 0) {
+            writeln!(f, "  {:>10} {:>10} {:>10}", class.block_size, class.live, class.cached)?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the statistics printed at exit, if the options ask for it. May allocate.
+pub(crate) fn register_exit_report() {
+    if OPTIONS.stats().is_some() {
+        // Where there is no memory to remember the function, nothing is printed.
+        let _ = os::on_exit(report_at_exit);
+    }
+}
+
+/// Text on the stack; what does not fit is cut off.
+struct Page {
+    bytes: [u8; 6 << 10],
+    len: usize,
+}
+
+impl Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let part = &text.as_bytes()[..text.len().min(self.bytes.len() - self.len)];
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
+        Ok(())
+    }
+}
+
+extern "C" fn report_at_exit() {
+    let Some(place) = OPTIONS.stats() else { return };
+    let mut name = [0; 32];
+    let name = core::str::from_utf8(os::process_name(&mut name)).unwrap_or("?");
+    let mut page = Page { bytes: [0; 6 << 10], len: 0 };
+    // Writing into the buffer cannot fail.
+    let _ = write!(page, "terrace: process {} ({name})\n{}", os::process_id(), statistics());
+    let text = &page.bytes[..page.len];
+    if place.to_bytes() == b"1" { os::write_standard_error(text) } else { os::append_to_file(place, text) }
+}

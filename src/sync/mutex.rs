@@ -1,0 +1,142 @@
+//! A mutual exclusion lock of one word that sleeps in the kernel, for the slow paths.
+//!
+//! The standard library's lock is out of reach in a `no_std` crate, and an allocator also needs what it does not offer:
+//! a lock that a `fork` handler takes in the parent and makes anew in the child.
+//!
+//! | state | meaning | who may change it |
+//! |---|---|---|
+//! | 0 `FREE` | nobody holds it | any thread, to `LOCKED` or `CONTENDED` by a read-modify-write (`Acquire`) |
+//! | 1 `LOCKED` | held, nobody sleeps | the holder, to `FREE` (`Release`); a waiter, to `CONTENDED` |
+//! | 2 `CONTENDED` | held, somebody may sleep | the holder, to `FREE` and then wakes one |
+//!
+//! `Acquire` on taking pairs with `Release` on leaving: what the last holder wrote is visible to the next.
+
+use super::{AtomicU32, Ordering};
+use crate::os;
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+
+const FREE: u32 = 0;
+const LOCKED: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// Looks at a held lock this many times before sleeping: about the time that a short slow path holds it.
+const SPINS: u32 = 60;
+
+pub(crate) struct Mutex<T> {
+    state: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through a guard, and one guard exists at a time, so `T` only has to be able to move
+// between threads.
+unsafe impl<T: Send> Sync for Mutex<T> {}
+
+/// The right to the value; gives the lock back when dropped.
+#[must_use]
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        if self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_contended();
+        }
+        Guard { lock: self }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).ok().map(|_| Guard { lock: self })
+    }
+
+    #[cold]
+    fn lock_contended(&self) {
+        for _ in 0..SPINS {
+            core::hint::spin_loop();
+            if self.state.load(Ordering::Relaxed) == FREE
+                && self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+        }
+        // From here on the lock is taken as CONTENDED: this thread cannot know whether others sleep beside it.
+        while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
+            os::futex_wait(&self.state, CONTENDED);
+        }
+    }
+
+    fn unlock(&self) {
+        if self.state.swap(FREE, Ordering::Release) == CONTENDED {
+            os::futex_wake_one(&self.state);
+        }
+    }
+
+    /// Takes the lock and keeps it without a guard, for the `fork` handlers.
+    pub(crate) fn lock_for_fork(&self) {
+        core::mem::forget(self.lock());
+    }
+
+    /// Gives back what `lock_for_fork` took, in the parent.
+    pub(crate) fn unlock_after_fork(&self) {
+        self.unlock();
+    }
+
+    /// Makes the lock anew in the child, where the threads that slept on it do not exist.
+    pub(crate) fn renew_in_child(&self) {
+        self.state.store(FREE, Ordering::Release);
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard holds the lock, so no other reference to the value exists.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and `&mut self` makes this the only reference made from the guard.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn increments_under_the_lock_are_not_lost() {
+        let lock = Arc::new(Mutex::new(0_u64));
+        let threads: std::vec::Vec<_> = (0..4)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                std::thread::spawn(move || (0..20_000).for_each(|_| *lock.lock() += 1))
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(*lock.lock(), 80_000);
+    }
+
+    #[test]
+    fn a_held_lock_cannot_be_taken_twice() {
+        let lock = Mutex::new(());
+        let guard = lock.lock();
+        assert!(lock.try_lock().is_none());
+        drop(guard);
+        assert!(lock.try_lock().is_some());
+    }
+}

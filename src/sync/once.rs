@@ -1,0 +1,69 @@
+//! One-time initialisation that several threads may enter at once.
+//!
+//! | state | meaning | who may change it |
+//! |---|---|---|
+//! | 0 `NEW` | not begun | any thread, to `RUNNING` by compare-and-swap |
+//! | 1 `RUNNING` | one thread runs the initialiser | that thread, to `DONE` (`Release`) |
+//! | 2 `DONE` | initialised | nobody |
+//!
+//! `is_done` loads with `Acquire`: whoever sees `DONE` sees what the initialiser wrote. The initialiser must not allocate,
+//! so that it is never entered again by the thread that runs it.
+
+use super::{AtomicU32, Ordering};
+use crate::os;
+
+const NEW: u32 = 0;
+const RUNNING: u32 = 1;
+const DONE: u32 = 2;
+
+pub(crate) struct Once {
+    state: AtomicU32,
+}
+
+impl Once {
+    pub(crate) const fn new() -> Self {
+        Self { state: AtomicU32::new(NEW) }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// Runs `initialise` if nobody has; returns when it is done, whoever did it.
+    pub(crate) fn call(&self, initialise: impl FnOnce()) {
+        if self.is_done() {
+            return;
+        }
+        if self.state.compare_exchange(NEW, RUNNING, Ordering::Acquire, Ordering::Acquire).is_ok() {
+            initialise();
+            self.state.store(DONE, Ordering::Release);
+            return;
+        }
+        while !self.is_done() {
+            os::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn the_initialiser_runs_once_and_before_anybody_goes_on() {
+        static ONCE: Once = Once::new();
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    ONCE.call(|| {
+                        std::thread::sleep(std::time::Duration::from_millis(5));
+                        RUNS.fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert_eq!(RUNS.load(Ordering::Relaxed), 1);
+                });
+            }
+        });
+    }
+}

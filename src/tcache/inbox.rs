@@ -1,0 +1,118 @@
+//! The inbox of one class of one cache: where other threads leave chains of blocks for the owner of their slabs.
+//!
+//! ```text
+//!  head ──▶ chain 3 ──▶ chain 2 ──▶ chain 1          a stack of chains; pushed by anyone, taken whole by the lock's holder
+//!  (count)    │           │           │
+//!             □           □           □
+//! ```
+//!
+//! The head is a parcel: the first chain's head in the low 48 bits, and above it how many chains are waiting, so that a
+//! sender learns from its own step whether they pile up.
+//!
+//! | step | ordering | why |
+//! |---|---|---|
+//! | `push`: compare-and-swap of the head | `Release` on success | what the blocks' users wrote, and the links of the chain, are visible to whoever takes it |
+//! | `take_all`: swap with empty | `Acquire` | pairs with every push in the stack: each push is a read-modify-write of the same word, so the release sequences run on through the later ones |
+//!
+//! Nobody takes less than all, so a head that comes back with the same value means the same stack: there is no ABA.
+
+use crate::block::{Chain, Chains, FreeBlock, Parcel};
+use crate::sync::{AtomicPtr, Ordering};
+
+pub(crate) struct Inbox {
+    head: AtomicPtr<FreeBlock>,
+}
+
+impl Inbox {
+    pub(crate) const fn new() -> Self {
+        Self { head: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    /// Leaves a chain; says how many are waiting now.
+    pub(crate) fn push(&self, chain: Chain) -> u16 {
+        let mut current = Parcel(self.head.load(Ordering::Relaxed));
+        loop {
+            Chains::link(chain, current.head());
+            let waiting = current.count().saturating_add(1);
+            let new = Parcel::new(Some(chain.head), waiting);
+            match self.head.compare_exchange_weak(current.0, new.0, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return waiting,
+                Err(now) => current = Parcel(now),
+            }
+        }
+    }
+
+    /// Takes all that is waiting.
+    pub(crate) fn take_all(&self) -> Chains {
+        if self.is_empty() {
+            return Chains::EMPTY;
+        }
+        Chains::from_head(Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)).head())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed).is_null()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::BlockPtr;
+    use core::ptr::NonNull;
+    use std::vec::Vec;
+
+    fn chain(len: u16) -> (Chain, Vec<BlockPtr>) {
+        let blocks: Vec<BlockPtr> = (0..len)
+            .map(|_| {
+                let memory = std::boxed::Box::leak(std::boxed::Box::new([0_u64; 2]));
+                // SAFETY: a fresh, leaked allocation of the test's own.
+                unsafe { BlockPtr::from_start(NonNull::from(memory).cast()) }
+            })
+            .collect();
+        for pair in blocks.windows(2) {
+            pair[0].set_next(Some(pair[1]));
+        }
+        blocks[blocks.len() - 1].set_next(None);
+        (Chain { head: blocks[0], count: len }, blocks)
+    }
+
+    #[test]
+    fn chains_come_out_whole_and_last_in_first_out() {
+        let inbox = Inbox::new();
+        let (first, first_blocks) = chain(3);
+        let (second, second_blocks) = chain(1);
+        assert_eq!(inbox.push(first), 1);
+        assert_eq!(inbox.push(second), 2);
+        let mut chains = inbox.take_all();
+        assert!(inbox.is_empty());
+        for (blocks, count) in [(second_blocks, 1), (first_blocks, 3)] {
+            let chain = chains.pop().unwrap();
+            assert_eq!(chain.count, count);
+            assert_eq!(chain.blocks().collect::<Vec<_>>(), blocks);
+        }
+        assert!(chains.is_empty());
+        assert!(inbox.take_all().is_empty());
+    }
+
+    #[test]
+    fn chains_pushed_by_many_threads_all_arrive_once() {
+        let inbox = Inbox::new();
+        let mut arrived = 0;
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..2000).for_each(|i| drop(inbox.push(chain(1 + i % 3).0))));
+            }
+            scope.spawn(|| {
+                while arrived < 3 * (2000 + 1999) {
+                    let mut chains = inbox.take_all();
+                    while let Some(chain) = chains.pop() {
+                        assert_eq!(chain.blocks().count(), usize::from(chain.count));
+                        arrived += usize::from(chain.count);
+                    }
+                }
+            });
+        });
+        assert_eq!(arrived, 3 * (2000 + 1999));
+    }
+}

@@ -1,0 +1,237 @@
+//! The life of a cache: made for a thread, left dormant when the thread ends, taken up again by another.
+//!
+//! | state | meaning | who may change it |
+//! |---|---|---|
+//! | 0 `LIVE` | a thread has it | that thread when it ends, to `DORMANT` (`Release`); a child of `fork`, for threads that it does not have |
+//! | 1 `DORMANT` | nobody has it; magazines and outbox are empty, slabs and inbox are not | any thread, to `LIVE`, by compare-and-swap (`Acquire`) |
+//!
+//! `Acquire` on claiming pairs with `Release` on leaving: the next thread finds the cache as the last one left it. The slabs
+//! of a dormant cache may also be taken one by one, under its lock, which needs no change of state.
+//!
+//! A thread's end: the destructor of a `pthread_key`. It asks to be run once more, so that other destructors of the first
+//! round still find a cache; the second time it gives the cache up and leaves the slot on `DEAD`. The C library itself
+//! frees and allocates after that: such calls go through the *orphanage*, a cache behind a lock, and their frees travel
+//! home alone.
+
+use super::slot::{self, DEAD, NEWBORN};
+use super::{Owner, ThreadCache};
+use crate::arena::{ARENAS, Slab};
+use crate::block::{BlockPtr, Chain};
+use crate::options::OPTIONS;
+use crate::size_class::SizeClass;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
+use crate::{fork, metadata, os, statistics};
+use core::ffi::c_void;
+use core::ptr;
+
+pub(super) const LIVE: u32 = 0;
+const DORMANT: u32 = 1;
+
+/// All caches of this process.
+pub(crate) static CACHES: Caches = Caches::new();
+
+pub(crate) struct Caches {
+    /// The cache made last; a list by `next`. Grows under `making`, read by any thread: stored with `Release` and loaded
+    /// with `Acquire`, so that a cache is seen whole. Nothing ever leaves it.
+    newest: AtomicPtr<ThreadCache>,
+    /// How many caches were made. Written under `making`, read for statistics: `Relaxed`.
+    count: AtomicUsize,
+    /// How many caches are dormant: a hint that saves the search, so `Relaxed`.
+    dormant: AtomicUsize,
+    /// Held while a cache is made, and by `fork`, so that the child knows all caches.
+    making: Mutex<()>,
+    /// The cache of threads that have none any more. Ranks above the caches' own locks.
+    orphanage: Mutex<Option<&'static ThreadCache>>,
+    process: Once,
+    exit_key: Once,
+    /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `exit_key`.
+    key: AtomicU32,
+}
+
+impl Caches {
+    const fn new() -> Self {
+        Self {
+            newest: AtomicPtr::new(ptr::null_mut()),
+            count: AtomicUsize::new(0),
+            dormant: AtomicUsize::new(0),
+            making: Mutex::new(()),
+            orphanage: Mutex::new(None),
+            process: Once::new(),
+            exit_key: Once::new(),
+            key: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static ThreadCache> {
+        let at = |place: &AtomicPtr<ThreadCache>| {
+            // SAFETY: caches live for ever.
+            unsafe { place.load(Ordering::Acquire).as_ref() }
+        };
+        core::iter::successors(at(&self.newest), move |cache| at(&cache.next))
+    }
+
+    /// How many caches there are, and how many of them no thread has.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.count.load(Ordering::Relaxed), self.dormant.load(Ordering::Relaxed))
+    }
+
+    /// Takes a slab of the class that has blocks to give from a cache that no thread has. Called with the taker's lock
+    /// held; others are only tried.
+    pub(super) fn slab_from_dormant(&self, taker: &ThreadCache, class: SizeClass) -> Option<&'static Slab> {
+        if self.dormant.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.iter().filter(|cache| cache.state.load(Ordering::Relaxed) == DORMANT).find_map(|cache| {
+            let mut slabs = cache.slabs.try_lock()?;
+            cache.settle_arrivals(&mut slabs, class);
+            let slab = slabs.hand_over(class)?;
+            slab.set_owner(taker.owner());
+            Some(slab)
+        })
+    }
+
+    fn claim_dormant(&self) -> Option<&'static ThreadCache> {
+        if self.dormant.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let claimed = self.iter().find(|cache| {
+            cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })?;
+        self.dormant.fetch_sub(1, Ordering::Relaxed);
+        Some(claimed)
+    }
+
+    fn make(&self) -> Option<&'static ThreadCache> {
+        let memory = metadata::allocate::<ThreadCache>()?;
+        // SAFETY: the memory is aligned, large enough and nobody else's.
+        unsafe { memory.write(ThreadCache::new()) };
+        // SAFETY: it was just written, and lives for ever.
+        let cache: &'static ThreadCache = unsafe { memory.as_ref() };
+        let _making = self.making.lock();
+        let number = self.count.load(Ordering::Relaxed);
+        if number == 1 {
+            // The second thread: from here on more than one arena is worth its memory.
+            ARENAS.set_count(OPTIONS.arenas().unwrap_or_else(os::processors));
+        }
+        cache.arena.set(number);
+        cache.next.store(self.newest.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.newest.store(memory.as_ptr(), Ordering::Release);
+        self.count.store(number + 1, Ordering::Relaxed);
+        Some(cache)
+    }
+}
+
+/// The calling thread's cache, if it has one.
+pub(super) fn own() -> Option<&'static ThreadCache> {
+    let cache = slot::get();
+    (!ptr::eq(cache, &NEWBORN) && !ptr::eq(cache, &DEAD)).then_some(cache)
+}
+
+/// The calling thread's cache; a new thread gets one. `None` for a thread whose cache is gone, and when there is no memory
+/// for one.
+#[inline]
+pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
+    own().or_else(|| if ptr::eq(slot::get(), &NEWBORN) { attach() } else { None })
+}
+
+#[cold]
+fn attach() -> Option<&'static ThreadCache> {
+    CACHES.process.call(|| {
+        OPTIONS.read_environment();
+        ARENAS.initialise(OPTIONS.source());
+    });
+    let cache = CACHES.claim_dormant().or_else(|| CACHES.make())?;
+    cache.farewells.set(0);
+    // From here on this thread can allocate, which the calls below may do.
+    slot::set(cache);
+    CACHES.exit_key.call(|| {
+        fork::register();
+        statistics::register_exit_report();
+        if let Some(key) = os::thread_key(thread_ends) {
+            CACHES.key.store(key + 1, Ordering::Relaxed);
+        }
+    });
+    // A thread for which there is no key keeps its cache for ever; other threads still reclaim what is sent to it.
+    ask_for_destructor(cache);
+    Some(cache)
+}
+
+fn ask_for_destructor(cache: &'static ThreadCache) -> bool {
+    let key = CACHES.key.load(Ordering::Relaxed);
+    key != 0 && os::thread_key_set(key - 1, ptr::from_ref(cache).cast_mut().cast())
+}
+
+unsafe extern "C" fn thread_ends(cache: *mut c_void) {
+    // SAFETY: the key's value is the thread's cache, which lives for ever.
+    let cache = unsafe { &*cache.cast::<ThreadCache>() };
+    if cache.farewells.replace(1) == 0 && ask_for_destructor(cache) {
+        return;
+    }
+    slot::set(&DEAD);
+    leave_dormant(cache);
+}
+
+fn leave_dormant(cache: &'static ThreadCache) {
+    cache.empty_out();
+    cache.state.store(DORMANT, Ordering::Release);
+    CACHES.dormant.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Runs `f` on the cache that stands in for those of threads that have none.
+pub(super) fn with_orphanage<T>(f: impl FnOnce(&'static ThreadCache) -> Option<T>) -> Option<T> {
+    let mut orphanage = CACHES.orphanage.lock();
+    let cache = match *orphanage {
+        Some(cache) => cache,
+        None => *orphanage.insert(CACHES.make()?),
+    };
+    f(cache)
+}
+
+/// Leaves a chain in the inbox of its blocks' owner.
+pub(super) fn deliver(owner: *mut Owner, class: SizeClass, chain: Chain) {
+    // SAFETY: owners of slabs are caches, which live for ever.
+    let owner = unsafe { &*owner.cast::<ThreadCache>() };
+    owner.receive(class, chain);
+}
+
+/// Sends one block home without an outbox.
+pub(super) fn send_alone(owner: *mut Owner, class: SizeClass, block: BlockPtr) {
+    block.set_next(None);
+    deliver(owner, class, Chain { head: block, count: 1 });
+}
+
+impl Caches {
+    /// The locks of this layer, in the order in which `fork` takes them: before those of the layers below.
+    pub(crate) fn lock_for_fork(&self) {
+        self.orphanage.lock_for_fork();
+        self.making.lock_for_fork();
+        self.iter().for_each(|cache| cache.slabs.lock_for_fork());
+    }
+
+    pub(crate) fn unlock_after_fork(&self) {
+        self.iter().for_each(|cache| cache.slabs.unlock_after_fork());
+        self.making.unlock_after_fork();
+        self.orphanage.unlock_after_fork();
+    }
+
+    /// In the child: caches of threads that it does not have become dormant, without what those threads had in hand.
+    pub(crate) fn renew_in_child(&self) {
+        self.making.renew_in_child();
+        self.orphanage.renew_in_child();
+        let own: *const ThreadCache = slot::get();
+        let mut dormant = 0;
+        for cache in self.iter() {
+            cache.slabs.renew_in_child();
+            if ptr::eq(cache, own) {
+                continue;
+            }
+            cache.abandon();
+            cache.state.store(DORMANT, Ordering::Release);
+            dormant += 1;
+        }
+        self.dormant.store(dormant, Ordering::Relaxed);
+        // The orphanage's cache was made dormant with the others; the next thread that needs one gets another.
+        *self.orphanage.lock() = None;
+    }
+}
+

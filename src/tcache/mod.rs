@@ -1,0 +1,532 @@
+//! Thread caches: what a thread allocates from and frees to without a lock.
+//!
+//! A block's states, and who moves it from one to the next by which right:
+//!
+//! | state | becomes | moved by |
+//! |---|---|---|
+//! | uncarved | magazine | the owner of the slab, under its cache's lock (`carve`) |
+//! | listed (on its slab's list) | magazine | the owner of the slab, under its cache's lock (`take_list`) |
+//! | magazine | live | the thread whose magazine it is (`pop`) |
+//! | live | magazine | the freeing thread, if the slab is its own (`push`) |
+//! | live | outbox | the freeing thread, if the slab is another's (`gather`) |
+//! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
+//! | inbox | pending | whoever holds the lock of the inbox's cache, by one swap (`take_all`) |
+//! | pending | magazine | the owner, under its lock, a chain at a time |
+//! | magazine, pending | listed | whoever holds the lock of the slab's owner (`settle`) |
+//! | magazine, pending | outbox or inbox | the same, when the slab turns out to belong to another cache by now |
+//! | listed, all of a slab | pages of the arena | whoever holds the lock of the slab's owner (`release`) |
+//!
+//! A block in a magazine may belong to a slab that has changed hands since: handing it out is harmless, and on its way to a
+//! slab list the owner is looked at again, under the lock that every change of owner takes.
+//!
+//! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
+//! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
+
+mod inbox;
+mod lifecycle;
+mod magazine;
+mod outbox;
+mod slab_sets;
+mod slot;
+
+pub(crate) use lifecycle::CACHES;
+
+use crate::arena::{ARENAS, Growth, Owner, Slab, slab_containing};
+use crate::block::{BlockPtr, Chain, blocks_from};
+use crate::large::LARGE;
+use crate::options::OPTIONS;
+use crate::os;
+use crate::report::{self, Fault};
+use crate::size_class::{self, SizeClass};
+use crate::sync::{AtomicPtr, AtomicU32, Cell, Counter, Mutex};
+use core::ptr::NonNull;
+use inbox::Inbox;
+use magazine::{List, Magazine, Refusal};
+use outbox::{Gathered, Outbox, Parcel};
+use slab_sets::{Settled, SlabSets};
+
+#[repr(C, align(128))]
+pub(crate) struct ThreadCache {
+    // The thread's own.
+    magazines: [Magazine; size_class::COUNT],
+    old: [OldList; size_class::COUNT],
+    outbox: Outbox,
+    /// The arena that the thread asks first.
+    arena: Cell<usize>,
+    /// Slow calls since the cache was made; the clock is looked at every so many.
+    slow_calls: Cell<u32>,
+    /// When the thread last did its housekeeping, in milliseconds of the coarse clock.
+    last_housekeeping: Cell<u64>,
+    /// Classes that had a slow call since then.
+    busy: [Cell<bool>; size_class::COUNT],
+    /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
+    farewells: Cell<u32>,
+
+    /// Chains from other threads. Pushed to by any thread, taken by the holder of `slabs`.
+    inboxes: [Inbox; size_class::COUNT],
+    /// Whether a thread has this cache; see `lifecycle`.
+    state: AtomicU32,
+    /// The cache that was made before this one; written before the cache is published, never changed.
+    next: AtomicPtr<ThreadCache>,
+    pub(crate) counters: Counters,
+    slabs: Mutex<SlabSets>,
+}
+
+/// Written by the thread that has the cache, read by anybody.
+pub(crate) struct Counters {
+    pub(crate) refills: Counter,
+    pub(crate) settled_lists: Counter,
+    pub(crate) remote_frees: Counter,
+    pub(crate) chains_sent: Counter,
+    /// Blocks in the magazine of each class, as of the last slow call.
+    pub(crate) held: [Counter; size_class::COUNT],
+}
+
+// SAFETY: the thread's own part is touched only by the thread that has the cache (or, for a cache that no thread has, by
+// the one that claimed it); the rest is atomic or locked.
+unsafe impl Sync for ThreadCache {}
+
+#[derive(Default)]
+struct OldList {
+    head: Cell<Option<BlockPtr>>,
+    count: Cell<usize>,
+}
+
+impl OldList {
+    fn take(&self) -> List {
+        List { head: self.head.take(), count: self.count.take() }
+    }
+
+    fn put(&self, list: List) {
+        self.head.set(list.head);
+        self.count.set(list.count);
+    }
+}
+
+/// The clock is looked at after this many slow calls.
+const CALLS_BETWEEN_CLOCKS: u32 = 32;
+/// A thread does its housekeeping this often at most, in milliseconds.
+const HOUSEKEEPING_MS: u64 = 100;
+/// Pages that one housekeeping returns to the kernel at most, per arena.
+const PURGE_BUDGET: usize = 4096;
+/// When this many chains of a class wait in an inbox, the sender settles them itself if the owner is not about to.
+const PILE: u16 = 64;
+
+/// Takes a block of the class; null, with `errno` set, when there is no memory.
+#[inline(always)]
+pub(crate) fn allocate(class: SizeClass) -> *mut u8 {
+    match slot::get().magazine(class.index()).pop() {
+        Some(block) => block.start().as_ptr(),
+        None => allocate_slow(class),
+    }
+}
+
+/// Frees a block whose size class the caller knows (from a Rust layout).
+///
+/// # Safety
+/// `start` must be the first byte of a live block of the class, which the caller gives up.
+#[inline(always)]
+pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
+    let cache = slot::get();
+    // SAFETY: live blocks lie in registered segments.
+    let slab = unsafe { slab_containing(start) };
+    debug_assert_eq!(slab.class(), class);
+    // SAFETY: the caller gives the block up.
+    let block = unsafe { BlockPtr::from_start(start) };
+    if slab.owner() == cache.owner().as_ptr() {
+        if cache.magazine(class.index()).push(block).is_err() {
+            push_slow(cache, class, block);
+        }
+    } else {
+        free_remote(slab, block);
+    }
+}
+
+/// Frees a block of a slab of this thread's own; `false`, and no change, when the address is anything else.
+///
+/// # Safety
+/// The address must lie in a registered segment; the caller gives up the block that starts there, if one does.
+#[inline(always)]
+pub(crate) unsafe fn free_own(start: NonNull<u8>) -> bool {
+    let cache = slot::get();
+    // SAFETY: the caller's promise.
+    let slab = unsafe { slab_containing(start) };
+    if slab.owner() != cache.owner().as_ptr() || !slab.is_block_start(start) {
+        return false;
+    }
+    // SAFETY: it is a block's start, and the caller gives the block up.
+    let block = unsafe { BlockPtr::from_start(start) };
+    if cache.magazine(slab.class_index()).push(block).is_err() {
+        push_slow(cache, slab.class(), block);
+    }
+    true
+}
+
+/// Frees a block of another cache's slab; `false`, and no change, when the address is no block of a slab.
+///
+/// # Safety
+/// As for [`free_own`].
+pub(crate) unsafe fn free_in_slab(start: NonNull<u8>) -> bool {
+    // SAFETY: the caller's promise.
+    let slab = unsafe { slab_containing(start) };
+    if !slab.is_block_start(start) {
+        return false;
+    }
+    // SAFETY: it is a block's start, and the caller gives the block up.
+    free_remote(slab, unsafe { BlockPtr::from_start(start) });
+    true
+}
+
+/// The arena hint of the calling thread, for medium blocks.
+pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
+    match lifecycle::own_or_attach() {
+        Some(cache) => f(&cache.arena),
+        None => f(&Cell::new(0)),
+    }
+}
+
+/// Gives housekeeping its turn; called on slow paths that have no cache in hand.
+pub(crate) fn tick() {
+    if let Some(cache) = lifecycle::own() {
+        cache.tick();
+    }
+}
+
+/// Makes idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
+pub(crate) fn reclaim() {
+    CACHES.iter().for_each(ThreadCache::reclaim_if_idle);
+}
+
+/// Settles all that the calling thread holds, and reclaims what idle caches hold.
+pub(crate) fn flush() {
+    if let Some(cache) = lifecycle::own() {
+        cache.empty_out();
+    }
+    reclaim();
+}
+
+#[cold]
+#[inline(never)]
+fn allocate_slow(class: SizeClass) -> *mut u8 {
+    let block = match lifecycle::own_or_attach() {
+        Some(cache) => cache.refill(class),
+        None => lifecycle::with_orphanage(|cache| cache.magazine(class.index()).pop().or_else(|| cache.refill(class))),
+    };
+    match block {
+        Some(block) => block.start().as_ptr(),
+        None => {
+            os::set_errno(libc::ENOMEM);
+            core::ptr::null_mut()
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn push_slow(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr) {
+    let magazine = cache.magazine(class.index());
+    match magazine.push(block) {
+        Ok(()) => {}
+        Err(Refusal::OnTop) => freed_twice(block, class),
+        Err(Refusal::Full) => {
+            cache.rotate(class);
+            let _ = magazine.push(block);
+        }
+    }
+}
+
+#[cold]
+fn freed_twice(block: BlockPtr, class: SizeClass) -> ! {
+    report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() })
+}
+
+#[inline(never)]
+fn free_remote(slab: &'static Slab, block: BlockPtr) {
+    let (owner, class) = (slab.owner(), slab.class());
+    let Some(cache) = lifecycle::own_or_attach() else {
+        return lifecycle::send_alone(owner, class, block);
+    };
+    if owner == cache.owner().as_ptr() {
+        // The thread had no cache a moment ago, and the one it got is the owner.
+        if cache.magazine(class.index()).push(block).is_err() {
+            push_slow(cache, class, block);
+        }
+        return;
+    }
+    cache.gather(owner, class, block);
+}
+
+impl ThreadCache {
+    pub(crate) const fn new() -> Self {
+        let mut magazines = [const { Magazine::new(SizeClass::from_index(0)) }; size_class::COUNT];
+        let mut i = 0;
+        while i < size_class::COUNT {
+            magazines[i] = Magazine::new(SizeClass::from_index(i));
+            i += 1;
+        }
+        Self {
+            magazines,
+            old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
+            outbox: Outbox::new(),
+            arena: Cell::new(0),
+            slow_calls: Cell::new(0),
+            last_housekeeping: Cell::new(0),
+            busy: [const { Cell::new(false) }; size_class::COUNT],
+            farewells: Cell::new(0),
+            inboxes: [const { Inbox::new() }; size_class::COUNT],
+            state: AtomicU32::new(lifecycle::LIVE),
+            next: AtomicPtr::new(core::ptr::null_mut()),
+            counters: Counters {
+                refills: Counter::new(),
+                settled_lists: Counter::new(),
+                remote_frees: Counter::new(),
+                chains_sent: Counter::new(),
+                held: [const { Counter::new() }; size_class::COUNT],
+            },
+            slabs: Mutex::new(SlabSets::new()),
+        }
+    }
+
+    #[inline(always)]
+    fn owner(&self) -> NonNull<Owner> {
+        NonNull::from_ref(self).cast()
+    }
+
+    #[inline(always)]
+    fn magazine(&self, class: usize) -> &Magazine {
+        debug_assert!(class < size_class::COUNT);
+        // SAFETY: class numbers come from `SizeClass` or a slab's descriptor, and are below COUNT.
+        unsafe { self.magazines.get_unchecked(class) }
+    }
+
+    /// Fills the empty magazine of a class and takes a block from it.
+    fn refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
+        let mut list = self.old[class.index()].take();
+        if list.head.is_none() {
+            self.counters.refills.add(1);
+            self.tick();
+            list = self.fetch(class)?;
+        }
+        let magazine = self.magazine(class.index());
+        if magazine.count(class) > 0 {
+            // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.
+            self.old[class.index()].put(list);
+            return magazine.pop();
+        }
+        magazine.load(class, list);
+        self.note(class);
+        magazine.pop()
+    }
+
+    /// Gets blocks of a class: what other threads sent back, what the slabs have, or a new slab.
+    fn fetch(&'static self, class: SizeClass) -> Option<List> {
+        let mut slabs = self.slabs.lock();
+        if slabs.pending(class).is_empty() {
+            *slabs.pending(class) = self.inboxes[class.index()].take_all();
+        }
+        if let Some(chain) = slabs.pending(class).pop() {
+            return Some(List { head: Some(chain.head), count: usize::from(chain.count) });
+        }
+        if let Some(list) = slabs.give(class) {
+            return Some(list);
+        }
+        let slab = self.new_slab(class)?;
+        slabs.adopt(slab);
+        slabs.give(class)
+    }
+
+    /// Gets a slab: from a cache that no thread has, from the arenas as they are, from what idle caches give up, and only
+    /// then from the kernel. Called with this cache's lock held.
+    fn new_slab(&'static self, class: SizeClass) -> Option<&'static Slab> {
+        let take = |growth| ARENAS.take_slab(&self.arena, class, self.owner(), growth);
+        CACHES
+            .slab_from_dormant(self, class)
+            .or_else(|| take(Growth::Denied))
+            .or_else(|| {
+                reclaim();
+                take(Growth::Denied)
+            })
+            .or_else(|| take(Growth::Allowed))
+            .or_else(|| {
+                LARGE.purge(0);
+                take(Growth::Allowed)
+            })
+    }
+
+    /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
+    fn rotate(&'static self, class: SizeClass) {
+        let old = self.old[class.index()].take();
+        self.old[class.index()].put(self.magazine(class.index()).unload(class));
+        self.settle(old);
+        self.note(class);
+        self.tick();
+    }
+
+    /// Puts the blocks of a list on the lists of their slabs.
+    fn settle(&'static self, list: List) {
+        if list.head.is_none() {
+            return;
+        }
+        self.counters.settled_lists.add(1);
+        let mut slabs = self.slabs.lock();
+        for block in blocks_from(list.head) {
+            if let Settled::Foreign(owner) = slabs.settle(self.owner(), block) {
+                // SAFETY: blocks lie in registered segments.
+                let class = unsafe { slab_containing(block.start()) }.class();
+                self.gather(owner, class, block);
+            }
+        }
+    }
+
+    /// Puts a block of another cache's into the outbox.
+    fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
+        let frees = self.counters.remote_frees.get() + 1;
+        self.counters.remote_frees.add(1);
+        match self.outbox.gather(owner, class, block) {
+            Gathered::Kept => {
+                if frees.is_multiple_of(1024) {
+                    self.tick();
+                }
+            }
+            Gathered::Send(first, second) => {
+                first.into_iter().chain(second).for_each(|parcel| self.send(parcel));
+                self.tick();
+            }
+            Gathered::Twice => freed_twice(block, class),
+        }
+    }
+
+    fn send(&'static self, parcel: Parcel) {
+        self.counters.chains_sent.add(1);
+        lifecycle::deliver(parcel.owner, parcel.class, parcel.chain);
+    }
+
+    /// Leaves a chain in this cache's inbox, for any thread. Where chains pile up, the owner seems idle: the sender then
+    /// settles them.
+    fn receive(&'static self, class: SizeClass, chain: Chain) {
+        if self.inboxes[class.index()].push(chain) >= PILE
+            && let Some(mut slabs) = self.slabs.try_lock()
+        {
+            self.settle_arrivals(&mut slabs, class);
+        }
+    }
+
+    /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
+    fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
+        let pending = core::mem::replace(slabs.pending(class), crate::block::Chains::EMPTY);
+        for mut chains in [pending, self.inboxes[class.index()].take_all()] {
+            while let Some(chain) = chains.pop() {
+                for block in chain.blocks() {
+                    if let Settled::Foreign(owner) = slabs.settle(self.owner(), block) {
+                        lifecycle::send_alone(owner, class, block);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Settles what other threads sent, in all classes, unless the owner is at work on its slabs right now.
+    fn reclaim_if_idle(&self) {
+        if let Some(mut slabs) = self.slabs.try_lock() {
+            self.settle_all_arrivals(&mut slabs);
+            slabs.release_empty();
+        }
+    }
+
+    fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            if !slabs.pending(class).is_empty() || !self.inboxes[class.index()].is_empty() {
+                self.settle_arrivals(slabs, class);
+            }
+        }
+    }
+
+    /// Looks at the clock now and then, and does the housekeeping when it is due.
+    fn tick(&'static self) {
+        let calls = self.slow_calls.get().wrapping_add(1);
+        self.slow_calls.set(calls);
+        if !calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
+            return;
+        }
+        let now = os::clock_ms();
+        if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
+            self.last_housekeeping.set(now);
+            self.keep_house();
+        }
+    }
+
+    /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
+    #[cold]
+    fn keep_house(&'static self) {
+        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            if !self.busy[class.index()].take() {
+                self.settle_magazine(class);
+            }
+        }
+        {
+            let mut slabs = self.slabs.lock();
+            for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+                if !self.busy[class.index()].get() {
+                    self.settle_arrivals(&mut slabs, class);
+                }
+            }
+            slabs.release_empty();
+        }
+        let delay = OPTIONS.purge_delay_ms();
+        ARENAS.purge(delay, PURGE_BUDGET, false);
+        LARGE.purge(delay);
+    }
+
+    /// Remembers how many blocks the magazine of a class holds, and that the class is in use.
+    fn note(&self, class: SizeClass) {
+        let held = self.held(class);
+        let counter = &self.counters.held[class.index()];
+        counter.add((held as u64).wrapping_sub(counter.get()));
+        self.busy[class.index()].set(true);
+    }
+
+    fn held(&self, class: SizeClass) -> usize {
+        self.magazine(class.index()).count(class) + self.old[class.index()].count.get()
+    }
+
+    fn settle_magazine(&'static self, class: SizeClass) {
+        let young = self.magazine(class.index()).unload(class);
+        let old = self.old[class.index()].take();
+        self.settle(young);
+        self.settle(old);
+        self.note(class);
+        self.busy[class.index()].set(false);
+    }
+
+    /// Gives away everything that the thread holds.
+    fn empty_out(&'static self) {
+        (0..size_class::COUNT).map(SizeClass::from_index).for_each(|class| self.settle_magazine(class));
+        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        let mut slabs = self.slabs.lock();
+        self.settle_all_arrivals(&mut slabs);
+        slabs.release_empty();
+    }
+
+    /// Blocks of a class that left the slabs and are in no magazine, as of the owner's last slow call; for the calling
+    /// thread's own cache as of now.
+    pub(crate) fn live(&self, class: SizeClass) -> (usize, usize) {
+        let held = if core::ptr::eq(slot::get(), self) {
+            self.held(class)
+        } else {
+            self.counters.held[class.index()].get() as usize
+        };
+        (self.slabs.lock().out(class), held)
+    }
+
+    /// In the child of a `fork`: what a thread that does not exist any more had in its hands is not known to be whole, so
+    /// it is left where it is; its slabs and what was sent to them go on.
+    fn abandon(&self) {
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            let _ = self.magazine(class.index()).unload(class);
+            let _ = self.old[class.index()].take();
+            self.counters.held[class.index()].sub(self.counters.held[class.index()].get());
+        }
+        self.outbox.abandon();
+    }
+}

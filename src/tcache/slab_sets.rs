@@ -1,0 +1,161 @@
+//! The slabs of one cache that have blocks to give, by class and by how full they are.
+//!
+//! ```text
+//!  class c:  bin 0 (≥ 3/4 out)   bin 1 (≥ 1/2)   bin 2 (≥ 1/4)   bin 3 (< 1/4)      each a tree by address
+//!            ▲ taken from first
+//! ```
+//!
+//! Fullest first, lowest address among equals: then thinly used slabs run dry and go back to the arena whole. A slab that
+//! can give nothing is in no bin; it comes back when a block of it is settled. Guarded by the cache's lock, which any
+//! thread may take: the owner on its slow paths, others when they settle or take over what an idle owner left.
+
+use super::magazine::List;
+use crate::arena::{ARENAS, Owner, Slab, Treap};
+use crate::block::{BlockPtr, Chains};
+use crate::size_class::{self, SizeClass};
+use core::ptr::NonNull;
+
+const BINS: usize = 4;
+const NO_BIN: usize = BINS;
+
+/// A refill carves at most this many bytes at a time, so that memory is touched little before it is used.
+const CARVE_BYTES: usize = 4096;
+
+pub(crate) struct SlabSets {
+    classes: [ClassSlabs; size_class::COUNT],
+}
+
+struct ClassSlabs {
+    bins: [Treap<Slab>; BINS],
+    /// Chains from the inbox that were taken and not used yet.
+    pending: Chains,
+    /// Blocks that are out: given to magazines and not settled since.
+    out: usize,
+}
+
+// SAFETY: guarded by the cache's lock.
+unsafe impl Send for SlabSets {}
+
+/// What became of a settled block.
+pub(crate) enum Settled {
+    Listed,
+    /// The block's slab belongs to this cache instead.
+    Foreign(*mut Owner),
+}
+
+impl SlabSets {
+    pub(crate) const fn new() -> Self {
+        Self { classes: [const { ClassSlabs::new() }; size_class::COUNT] }
+    }
+
+    pub(crate) fn pending(&mut self, class: SizeClass) -> &mut Chains {
+        &mut self.classes[class.index()].pending
+    }
+
+    /// Blocks of a class that are out.
+    pub(crate) fn out(&self, class: SizeClass) -> usize {
+        self.classes[class.index()].out
+    }
+
+    /// Gives a list of blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
+    pub(crate) fn give(&mut self, class: SizeClass) -> Option<List> {
+        let slabs = &mut self.classes[class.index()];
+        let slab = slabs.bins.iter().find_map(Treap::first)?;
+        let most = (CARVE_BYTES / class.block_size()).max(1);
+        let (head, count) = slab.take_list().or_else(|| slab.carve(most))?;
+        slabs.out += count;
+        slabs.rebin(slab);
+        Some(List { head: Some(head), count })
+    }
+
+    /// Takes in a slab that belongs to this cache now.
+    pub(crate) fn adopt(&mut self, slab: &'static Slab) {
+        slab.set_bin(NO_BIN);
+        let slabs = &mut self.classes[slab.class_index()];
+        slabs.out += slab.out_count();
+        slabs.rebin(slab);
+    }
+
+    /// Hands over a slab of the class that has blocks to give.
+    pub(crate) fn hand_over(&mut self, class: SizeClass) -> Option<&'static Slab> {
+        let slabs = &mut self.classes[class.index()];
+        let slab = slabs.bins.iter().find_map(Treap::first)?;
+        slabs.bins[slab.bin()].remove(slab);
+        slabs.out -= slab.out_count();
+        Some(slab)
+    }
+
+    /// Puts a block on its slab's list, if the slab is `owner`'s, whose sets these are. A slab that is empty then goes
+    /// back to its arena, unless it is the last one of its class that has blocks to give.
+    pub(crate) fn settle(&mut self, owner: NonNull<Owner>, block: BlockPtr) -> Settled {
+        // SAFETY: blocks lie in registered segments.
+        let slab = unsafe { crate::arena::slab_containing(block.start()) }.first();
+        // The owner changes only under the lock of the owner that is; it is read here under ours.
+        if slab.owner() != owner.as_ptr() {
+            return Settled::Foreign(slab.owner());
+        }
+        let slabs = &mut self.classes[slab.class_index()];
+        slab.list(block);
+        slabs.out -= 1;
+        slabs.rebin(slab);
+        if slab.is_empty() && !slabs.is_alone(slab) {
+            slabs.release(slab);
+        }
+        Settled::Listed
+    }
+
+    /// Gives every empty slab back to its arena.
+    pub(crate) fn release_empty(&mut self) {
+        for slabs in &mut self.classes {
+            // Empty slabs have nothing out, and so stand in the last bin.
+            let mut next = slabs.bins[BINS - 1].first();
+            while let Some(slab) = next {
+                next = slabs.bins[BINS - 1].after(slab);
+                if slab.is_empty() {
+                    slabs.release(slab);
+                }
+            }
+        }
+    }
+}
+
+impl ClassSlabs {
+    const fn new() -> Self {
+        Self { bins: [const { Treap::new() }; BINS], pending: Chains::EMPTY, out: 0 }
+    }
+
+    /// Puts a slab into the bin where it belongs now.
+    fn rebin(&self, slab: &'static Slab) {
+        let bin = bin_for(slab);
+        if bin == slab.bin() {
+            return;
+        }
+        if slab.bin() != NO_BIN {
+            self.bins[slab.bin()].remove(slab);
+        }
+        if bin != NO_BIN {
+            self.bins[bin].insert(slab);
+        }
+        slab.set_bin(bin);
+    }
+
+    /// Whether no other slab of the class has blocks to give.
+    fn is_alone(&self, slab: &'static Slab) -> bool {
+        self.bins.iter().find_map(Treap::first).is_some_and(|first| core::ptr::eq(first, slab))
+            && self.bins[slab.bin()].after(slab).is_none()
+    }
+
+    fn release(&self, slab: &'static Slab) {
+        self.bins[slab.bin()].remove(slab);
+        ARENAS.release_slab(slab);
+    }
+}
+
+fn bin_for(slab: &Slab) -> usize {
+    if slab.is_full() {
+        return NO_BIN;
+    }
+    let (four_times_out, capacity) = (slab.out_count() * 4, slab.capacity());
+    let quarters = [1, 2, 3].into_iter().filter(|quarter| four_times_out >= quarter * capacity).count();
+    BINS - 1 - quarters
+}
