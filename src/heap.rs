@@ -6,7 +6,7 @@
 //! | up to `TERRACE_MMAP_THRESHOLD` | below 1 MiB | a run of pages of an arena |
 //! | any | any | a mapping of its own |
 
-use crate::arena::{ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index};
+use crate::arena::{self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
@@ -134,11 +134,11 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
 /// The caller gives up the block that starts at the address, if one does.
 #[inline(always)]
 pub(crate) unsafe fn free(address: *mut u8) {
-    if ARENAS.contains(address) {
+    if let Some(slab) = arena::find_slab(address) {
         // SAFETY: addresses in segments are never null.
         let start = unsafe { NonNull::new_unchecked(address) };
-        // SAFETY: the map told that the address lies in a segment; the caller gives the block up.
-        if unsafe { tcache::free_own(start) } {
+        // SAFETY: the address lies in this slab's first slice or in no block of it; the caller gives the block up.
+        if unsafe { tcache::free_own(slab, start) } {
             return;
         }
     }
@@ -150,7 +150,7 @@ pub(crate) unsafe fn free(address: *mut u8) {
 #[inline(never)]
 unsafe fn free_elsewhere(address: *mut u8) {
     let Some(start) = NonNull::new(address) else { return };
-    if !ARENAS.contains_surely(address) {
+    if !arena::contains(address) {
         if !LARGE.free(start) {
             report::bad_pointer("free", address, fault_outside(start));
         }
@@ -197,7 +197,7 @@ impl Block {
 
 /// Finds the block that starts at an address; anything else is reported, as a fault of `call`, and aborts.
 fn find(call: &str, start: NonNull<u8>) -> Block {
-    if !ARENAS.contains_surely(start.as_ptr()) {
+    if !arena::contains(start.as_ptr()) {
         return match LARGE.find(start) {
             Some(mapping) => Block::Large(mapping.len),
             None => report::bad_pointer(call, start.as_ptr(), fault_outside(start)),

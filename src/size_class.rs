@@ -21,17 +21,19 @@ pub const COUNT: usize = 71;
 /// Alignments above this are served by runs of pages.
 pub(crate) const MAX_SMALL_ALIGN: usize = 4096;
 
-/// The number of a size class, below [`COUNT`].
+/// The number of a size class, below [`COUNT`]; stored times [`SizeClass::SCALE`], which is what finds the class's
+/// magazine in a thread cache.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
-pub struct SizeClass(u8);
+pub struct SizeClass(u16);
 
-/// Class by size in steps of 8 bytes, rounded up: the C face reads every second entry, which are the multiples of 16.
-static TABLE: [SizeClass; TABLE_MAX / 8 + 1] = {
-    let mut table = [SizeClass(0); TABLE_MAX / 8 + 1];
+/// Class by size in steps of 8 bytes, rounded up, in pairs: the first of each pair is a multiple of 16, and all that the C
+/// face reads.
+static TABLE: [[SizeClass; 2]; TABLE_MAX / 16 + 1] = {
+    let mut table = [[SizeClass(0); 2]; TABLE_MAX / 16 + 1];
     let mut i = 0;
     while i < table.len() {
-        table[i] = SizeClass::of_fine(i * 8);
+        table[i] = [SizeClass::of_fine(i * 16), SizeClass::of_fine(i * 16 + 8)];
         i += 1;
     }
     table
@@ -50,13 +52,22 @@ static SIZES: [u16; COUNT] = {
 };
 
 impl SizeClass {
+    /// The size of a magazine, in bytes.
+    pub(crate) const SCALE: usize = 16;
+
     /// The class with this number, for walks over all classes.
     pub(crate) const fn from_index(index: usize) -> Self {
         assert!(index < COUNT);
-        Self(index as u8)
+        Self((index * Self::SCALE) as u16)
     }
 
     pub(crate) const fn index(self) -> usize {
+        self.0 as usize / Self::SCALE
+    }
+
+    /// Where the class's magazine begins in an array of magazines, in bytes.
+    #[inline(always)]
+    pub(crate) const fn offset(self) -> usize {
         self.0 as usize
     }
 
@@ -87,16 +98,16 @@ impl SizeClass {
     #[inline(always)]
     pub(crate) fn by_table(size: usize) -> Self {
         debug_assert!(size <= TABLE_MAX);
-        // SAFETY: for a size of at most TABLE_MAX the index is at most TABLE_MAX / 16 * 2, the table's last entry.
-        unsafe { *TABLE.get_unchecked(size.wrapping_add(15) / 16 * 2) }
+        // SAFETY: for a size of at most TABLE_MAX the index is at most TABLE_MAX / 16, the table's last entry.
+        unsafe { TABLE.get_unchecked(size.wrapping_add(15) / 16)[0] }
     }
 
     /// The class of `size` bytes aligned to 8, by the table; `size` at most [`TABLE_MAX`].
     #[inline(always)]
     pub(crate) fn by_table_fine(size: usize) -> Self {
         debug_assert!(size <= TABLE_MAX);
-        // SAFETY: for a size of at most TABLE_MAX the index is at most TABLE_MAX / 8, the table's last entry.
-        unsafe { *TABLE.get_unchecked(size.wrapping_add(7) / 8) }
+        // SAFETY: for a size of at most TABLE_MAX the index is at most TABLE_MAX / 8, below the table's length.
+        unsafe { *TABLE.as_flattened().get_unchecked(size.wrapping_add(7) / 8) }
     }
 
     /// By arithmetic, for sizes of at most [`MAX_SMALL`], odd multiples of 8 included.
@@ -114,7 +125,7 @@ impl SizeClass {
                 63 + (doubling - 13) * 4 + ((last >> (doubling - 2)) & 3)
             }
         };
-        Self(index as u8)
+        Self((index * Self::SCALE) as u16)
     }
 }
 

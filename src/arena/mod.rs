@@ -25,7 +25,8 @@ use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::ptr::NonNull;
 use general_heap::{GeneralHeap, Spot};
 use segment::{HEADER_PAGES, PAGES, Segment};
-use segment_map::SegmentMap;
+use segment::slab_in;
+use segment_map::{SEGMENTS, Tag};
 use source::Supply;
 
 /// No more arenas than this, however many processors there are.
@@ -35,7 +36,6 @@ pub(crate) const MAX_ARENAS: usize = 16;
 pub(crate) static ARENAS: Arenas = Arenas::new();
 
 pub(crate) struct Arenas {
-    map: SegmentMap,
     arenas: [Arena; MAX_ARENAS],
     /// How many of them are used: 1 until there is a second thread. Grows once, by whoever attaches that thread; read by
     /// any thread, `Relaxed`, since every arena is ready from the start.
@@ -63,6 +63,25 @@ pub(crate) struct Pages {
     pub(crate) start: NonNull<u8>,
     /// Whether every byte is known to be zero.
     pub(crate) zeroed: bool,
+}
+
+/// Whether an address lies in a segment of any arena.
+#[inline(always)]
+pub(crate) fn contains(address: *const u8) -> bool {
+    SEGMENTS.contains(address, Tag::of(address))
+}
+
+/// The descriptor of the slice that an address lies in, if that is in a segment.
+#[inline(always)]
+pub(crate) fn find_slab(address: *const u8) -> Option<&'static Slab> {
+    let tag = Tag::of(address);
+    if !SEGMENTS.contains(address, tag) {
+        return None;
+    }
+    // SAFETY: no address in a segment is null.
+    let address = unsafe { NonNull::new_unchecked(address.cast_mut()) };
+    // SAFETY: the map told that the address lies in a segment.
+    Some(unsafe { slab_in(tag, address) })
 }
 
 /// Whether an arena that has no run long enough may ask for another segment.
@@ -98,15 +117,13 @@ pub(crate) struct ArenaTotals {
 impl Arenas {
     pub(crate) const fn new() -> Self {
         Self {
-            map: SegmentMap::new(),
             arenas: [const { Arena::new() }; MAX_ARENAS],
             count: AtomicUsize::new(1),
         }
     }
 
-    /// Reserves the segment map and sets where arena 0 gets its memory; called once, before any other method.
+    /// Sets where arena 0 gets its memory; called once, before it has any.
     pub(crate) fn initialise(&self, source_of_first: Source) {
-        self.map.initialise();
         self.arenas[0].heap.lock().supply.set_source(source_of_first);
     }
 
@@ -116,21 +133,6 @@ impl Arenas {
 
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
-    }
-
-    /// Whether an address lies in a segment; the fast answer, `false` for all when the map could not be reserved.
-    #[inline(always)]
-    pub(crate) fn contains(&self, address: *const u8) -> bool {
-        self.map.contains(address)
-    }
-
-    /// Whether an address lies in a segment; the answer that is always right.
-    pub(crate) fn contains_surely(&self, address: *const u8) -> bool {
-        if self.map.exists() {
-            return self.map.contains(address);
-        }
-        let start = address.addr() & !(SEGMENT_SIZE - 1);
-        self.used().any(|arena| arena.heap.lock().segments().any(|segment| segment.start().addr().get() == start))
     }
 
     /// Takes `pages` pages aligned to `align` pages from the arena that `hint` names, or from another if that one is busy
@@ -146,7 +148,7 @@ impl Arenas {
         let count = self.count();
         let first = hint.get() % count;
         if growth == Growth::Allowed {
-            return self.arenas[first].take(self, first, pages, align, state, growth);
+            return self.arenas[first].take_or_grow(first, pages, align, state);
         }
         for index in (first..count).chain(0..first) {
             let Some(heap) = self.arenas[index].heap.try_lock() else { continue };
@@ -221,7 +223,7 @@ impl Arenas {
             if let Some(heap) = heap
                 && (heap.general.purge(now, age_ms, budget) > 0 || wait)
             {
-                arena.release_free_segments(&self.map, &heap);
+                arena.release_free_segments(&heap);
             }
         }
     }
@@ -315,36 +317,34 @@ impl Arena {
         Self { heap: Mutex::new(heap), segments: Counter::new() }
     }
 
-    fn take(
-        &self,
-        arenas: &Arenas,
-        index: usize,
-        pages: usize,
-        align: usize,
-        state: RunState,
-        growth: Growth,
-    ) -> Option<Pages> {
+    fn take_or_grow(&self, index: usize, pages: usize, align: usize, state: RunState) -> Option<Pages> {
         let mut heap = self.heap.lock();
         loop {
             if let Some(taken) = heap.general.take(pages, align, state) {
                 return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
             }
-            if growth == Growth::Denied || !self.grow(&arenas.map, index, &mut heap) {
+            if !self.grow(index, &mut heap) {
                 return None;
             }
         }
     }
 
-    fn grow(&self, map: &SegmentMap, index: usize, heap: &mut Heap) -> bool {
-        let Some(supplied) = heap.supply.next_segment() else { return false };
-        // SAFETY: the supply gives fresh, aligned, zeroed segments, and they stay until they are given back below.
-        let segment = unsafe { Segment::create(supplied.memory, index as u32, supplied.from_break) };
-        if !map.register(segment) {
+    fn grow(&self, index: usize, heap: &mut Heap) -> bool {
+        /// Places that are refused before the arena gives up: each lies elsewhere.
+        const TRIES: usize = 8;
+        for _ in 0..TRIES {
+            let Some(supplied) = heap.supply.next_segment() else { return false };
+            // SAFETY: the supply gives fresh, aligned, zeroed segments, and they stay until they are given back.
+            let segment = unsafe { Segment::create(supplied.memory, index as u32, supplied.from_break) };
+            if SEGMENTS.register(segment) {
+                self.link(heap, segment);
+                return true;
+            }
             source::give_back(supplied.memory, supplied.from_break);
-            return false;
+            // The break would only come to the same place again.
+            heap.supply.set_source(Source::Mappings);
         }
-        self.link(heap, segment);
-        true
+        false
     }
 
     fn link(&self, heap: &Heap, segment: &'static Segment) {
@@ -368,7 +368,7 @@ impl Arena {
         self.segments.sub(1);
     }
 
-    fn release_free_segments(&self, map: &SegmentMap, heap: &Heap) {
+    fn release_free_segments(&self, heap: &Heap) {
         let mut next = heap.segments.get();
         while let Some(segment) = next {
             next = segment.header.next.get();
@@ -378,12 +378,12 @@ impl Arena {
             let (arena, from_break) = (segment.header.arena.get(), segment.header.from_break.get());
             let memory = segment.start();
             self.unlink(heap, segment);
-            map.unregister(segment);
+            SEGMENTS.unregister(segment);
             if !source::give_back(memory, from_break) {
                 // The kernel keeps the addresses (a foreign break above ours, or no more mappings): so does the arena.
                 // SAFETY: the segment is still mapped; what its tables hold describes no run, or they read as zero.
                 let segment = unsafe { Segment::create(memory, arena, from_break) };
-                if map.register(segment) {
+                if SEGMENTS.register(segment) {
                     self.link(heap, segment);
                 }
             }
@@ -412,7 +412,7 @@ mod tests {
     fn a_medium_block_is_known_by_its_first_byte_alone() {
         let arenas = arenas();
         let start = arenas.take(&Cell::new(0), 10, 1, RunState::Medium, Growth::Allowed).unwrap().start;
-        assert!(arenas.contains(start.as_ptr()));
+        assert!(contains(start.as_ptr()));
         // SAFETY: the block has ten pages.
         let inside = unsafe { start.add(5 * PAGE + 8) };
         assert!(matches!(arenas.page_use(inside), PageUse::InsideMedium { size: 40960, offset: 20488 }));
@@ -430,7 +430,7 @@ mod tests {
         arenas.free_medium(start).unwrap_or_else(|_| panic!("it is a block"));
         arenas.purge(0, usize::MAX, true);
         assert_eq!(arenas.totals(|_| {}).mapped, 0);
-        assert!(!arenas.contains(start.as_ptr()));
+        assert!(!contains(start.as_ptr()));
         assert!(arenas.take(&hint, 1, 1, RunState::Medium, Growth::Denied).is_none());
     }
 

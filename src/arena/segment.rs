@@ -14,6 +14,7 @@
 //! zero, which is the state "nothing here" of both.
 
 use super::general_heap::Run;
+use super::segment_map::Tag;
 use super::slab::Slab;
 use crate::sync::Cell;
 use core::ptr::NonNull;
@@ -104,13 +105,23 @@ impl Segment {
 /// As for [`Segment::containing`].
 #[inline(always)]
 pub(crate) unsafe fn slab_containing(address: NonNull<u8>) -> &'static Slab {
-    let descriptor = address.as_ptr().map_addr(|a| {
-        let slice = a / SLICE_SIZE % SLICES;
-        (a & !(SEGMENT_SIZE - 1)) + slice * size_of::<Slab>()
-    });
+    // SAFETY: the caller's promise.
+    unsafe { slab_in(Tag::of(address.as_ptr()), address) }
+}
+
+/// As [`slab_containing`], for an address whose tag is at hand.
+///
+/// # Safety
+/// As for [`Segment::containing`]; the tag must be the address's.
+#[inline(always)]
+pub(crate) unsafe fn slab_in(tag: Tag, address: NonNull<u8>) -> &'static Slab {
+    let slice = address.addr().get() / SLICE_SIZE % SLICES;
+    let descriptor = tag.start().wrapping_add(slice * size_of::<Slab>());
+    // SAFETY: segments do not begin at address 0; it saves the test of an `Option` on every free.
+    unsafe { core::hint::assert_unchecked(descriptor != 0) };
     // SAFETY: the descriptors form an array at the segment's start; the header in place of the first is as large, and
-    // its fields are valid as a descriptor's.
-    unsafe { &*descriptor.cast::<Slab>() }
+    // its fields are valid as a descriptor's. The kernel gave the memory, so its provenance is exposed.
+    unsafe { &*core::ptr::with_exposed_provenance::<Slab>(descriptor) }
 }
 
 /// The number of the page, within its segment, that an address lies in.

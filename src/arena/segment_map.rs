@@ -1,90 +1,102 @@
-//! Which parts of the address space are segments: one byte for every 4 MiB.
+//! Which parts of the address space are segments.
 //!
 //! `free` may be given any 64-bit value. One look here, which does not lengthen the chain of loads that leads to the
 //! block's descriptor, tells blocks in segments from NULL, from large blocks and from what was never ours.
 //!
-//! The map is reserved read-only and so costs nothing but addresses; the page that covers a new segment is made writable
-//! first. Until the map exists its length is zero and every address takes the cold path. When addresses are too scarce
-//! even for the reservation, the length stays zero and the arenas' lists of segments are searched instead: slow, and
-//! right.
+//! ```text
+//!  address   0x7f12_345a_bcd0
+//!  tag       0x7f12_347f_ffff    the last byte of the 4 MiB that the address lies in: never zero, not even for NULL
+//!  slot      bits 22 to 40       tags[slot] == tag   ⇔   the address lies in a segment
+//! ```
 //!
-//! | field | written by | read by | ordering |
-//! |---|---|---|---|
-//! | `base`, `len` | the initialiser, once | every `free` | `Relaxed`: a reader that sees the length zero takes the cold path, which synchronises; whoever holds a block got it, through synchronisation of the program's own, from a thread that had passed the initialiser |
-//! | a byte | the thread that registers or unregisters, under its arena's lock | every `free` | `Relaxed`, by the same argument |
+//! Addresses that lie 2 TiB apart share a slot, and a slot holds one segment: memory whose slot is taken is refused, and the
+//! arena asks for another place. So a process can have 2 TiB of small and medium blocks. The table is zeroed memory of the
+//! object file's own, 4 MiB of addresses of which a page is touched for each 2 GiB of heap.
+//!
+//! A tag is written by the thread that registers (compare-and-swap, since two arenas may want one slot) or unregisters, and
+//! read by every `free`. `Relaxed`: whoever holds a block got it, through synchronisation of the program's own, from a thread
+//! that allocated it after the segment was registered; for any other address both answers lead to the same report.
 
 use super::segment::{SEGMENT_SIZE, Segment};
-use crate::os;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
-use core::ptr::NonNull;
+use crate::sync::{AtomicUsize, Ordering};
 
-/// User addresses end at 2^47 on x86-64, and at 2^48 elsewhere; higher ones are never asked for.
-const ADDRESS_SPACE: usize = if cfg!(target_arch = "x86_64") { 1 << 47 } else { 1 << 48 };
-const LEN: usize = ADDRESS_SPACE / SEGMENT_SIZE;
+const SLOTS: usize = 1 << 19;
+
+/// The segments of this process, of all its arenas.
+pub(crate) static SEGMENTS: SegmentMap = SegmentMap::new();
 
 pub(crate) struct SegmentMap {
-    base: AtomicPtr<AtomicU8>,
-    len: AtomicUsize,
+    tags: [AtomicUsize; SLOTS],
+}
+
+/// The last byte of the 4 MiB that an address lies in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(usize);
+
+impl Tag {
+    #[inline(always)]
+    pub(crate) fn of(address: *const u8) -> Self {
+        let tag = address.addr() | (SEGMENT_SIZE - 1);
+        // The compiler would see that the segment's start is a simpler function of the address than of the tag, and compute
+        // both: three instructions more on every free.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        let tag = {
+            let mut opaque = tag;
+            // SAFETY: does nothing.
+            unsafe { core::arch::asm!("/* {0} */", inout(reg) opaque, options(pure, nomem, nostack, preserves_flags)) };
+            opaque
+        };
+        Self(tag)
+    }
+
+    /// Where the 4 MiB begin.
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        self.0.wrapping_sub(SEGMENT_SIZE - 1)
+    }
 }
 
 impl SegmentMap {
-    pub(crate) const fn new() -> Self {
-        Self { base: AtomicPtr::new(core::ptr::null_mut()), len: AtomicUsize::new(0) }
+    const fn new() -> Self {
+        Self { tags: [const { AtomicUsize::new(0) }; SLOTS] }
     }
 
-    /// Reserves the map; called once.
-    pub(crate) fn initialise(&self) {
-        if let Some(base) = os::reserve_read_only(LEN) {
-            self.base.store(base.as_ptr().cast(), Ordering::Relaxed);
-            self.len.store(LEN, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether an address lies in a registered segment. `false` for every address while there is no map.
+    /// Whether an address, whose tag this is, lies in a registered segment.
     #[inline(always)]
-    pub(crate) fn contains(&self, address: *const u8) -> bool {
-        let index = address.addr() / SEGMENT_SIZE;
-        if index >= self.len.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.byte(index).load(Ordering::Relaxed) != 0
+    pub(crate) fn contains(&self, address: *const u8, tag: Tag) -> bool {
+        self.slot(address.addr()).load(Ordering::Relaxed) == tag.0
     }
 
-    /// Whether the map could be reserved.
-    pub(crate) fn exists(&self) -> bool {
-        self.len.load(Ordering::Relaxed) != 0
-    }
-
-    /// Enters a segment; `false` if the kernel denies the page of the map that it needs.
+    /// Enters a segment; `false` if its slot is taken.
     pub(crate) fn register(&self, segment: &Segment) -> bool {
-        let index = segment.start().addr().get() / SEGMENT_SIZE;
-        if !self.exists() {
-            return true;
-        }
-        if index >= LEN {
-            return false;
-        }
-        let page = index & !(os::page_size() - 1);
-        let start = NonNull::from_ref(self.byte(page)).cast();
-        if !os::protect_writable(start, os::page_size().min(LEN)) {
-            return false;
-        }
-        self.byte(index).store(1, Ordering::Relaxed);
-        true
+        let start = segment.start().as_ptr();
+        let tag = Tag::of(start);
+        self.slot(start.addr()).compare_exchange(0, tag.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn unregister(&self, segment: &Segment) {
-        if self.exists() {
-            self.byte(segment.start().addr().get() / SEGMENT_SIZE).store(0, Ordering::Relaxed);
-        }
+        self.slot(segment.start().addr().get()).store(0, Ordering::Relaxed);
     }
 
     #[inline(always)]
-    fn byte(&self, index: usize) -> &AtomicU8 {
-        debug_assert!(index < LEN);
-        // SAFETY: callers checked the index against the map's length, and a map that exists is never unmapped.
-        let byte = unsafe { self.base.load(Ordering::Relaxed).add(index) };
-        // SAFETY: as above; zeroes are valid bytes.
-        unsafe { &*byte }
+    fn slot(&self, address: usize) -> &AtomicUsize {
+        &self.tags[address / SEGMENT_SIZE % SLOTS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::ptr;
+
+    #[test]
+    fn no_address_that_is_not_in_a_segment_is_taken_for_one() {
+        for address in [0, 1, 8, 4096, SEGMENT_SIZE - 1, SEGMENT_SIZE, usize::MAX, usize::MAX - 7, 1 << 63, 1 << 47] {
+            let address = ptr::without_provenance(address);
+            assert!(!SEGMENTS.contains(address, Tag::of(address)), "{address:p}");
+        }
+        let on_the_stack = 0_u64;
+        let address = ptr::from_ref(&on_the_stack).cast();
+        assert!(!SEGMENTS.contains(address, Tag::of(address)));
     }
 }

@@ -34,13 +34,11 @@ struct Line0 {
     /// (none when null) by the thread that takes or releases the slab; read by any thread that frees, `Relaxed`: a stale
     /// owner is corrected when the block reaches a slab list. Models: `loom-tests/`.
     owner: AtomicPtr<Owner>,
-    /// 2^64 divided by the block size, rounded up: tells multiples of the block size, and divides by it. Zero while the
-    /// slice is no slab.
+    /// 2^64 divided by the block size, rounded up: tells multiples of the block size. Zero, which no offset passes, while
+    /// the slice is no slab or not the first of one: blocks there take the slower test.
     reciprocal: Cell<u64>,
-    /// The product of `reciprocal` and the offset of this slice within the slab, modulo 2^64.
-    phase: Cell<u64>,
+    class: Cell<SizeClass>,
     block_size: Cell<u32>,
-    class: Cell<u8>,
     /// How many slices of the slab lie before this one.
     slices_before: Cell<u8>,
     slices: Cell<u8>,
@@ -104,10 +102,9 @@ impl Slab {
         let reciprocal = u64::MAX / size as u64 + 1;
         for i in 0..slices {
             let line = &segment.slab(first + i).line0;
-            line.reciprocal.set(reciprocal);
-            line.phase.set(reciprocal.wrapping_mul((i * SLICE_SIZE) as u64));
+            line.reciprocal.set(if i == 0 { reciprocal } else { 0 });
             line.block_size.set(size as u32);
-            line.class.set(class.index() as u8);
+            line.class.set(class);
             line.slices_before.set(i as u8);
             line.slices.set(slices as u8);
             line.owner.store(owner.as_ptr(), Ordering::Relaxed);
@@ -151,27 +148,33 @@ impl Slab {
     }
 
     #[inline(always)]
-    pub(crate) fn class_index(&self) -> usize {
-        self.line0.class.get() as usize
-    }
-
     pub(crate) fn class(&self) -> SizeClass {
-        SizeClass::from_index(self.class_index())
+        self.line0.class.get()
     }
 
     pub(crate) fn block_size(&self) -> usize {
         self.line0.block_size.get() as usize
     }
 
-    /// Whether an address in this slice is where a block starts, carved or not.
+    /// Whether an address in this slice is where a block starts, carved or not; only ever true in a slab's first slice.
     ///
     /// The offset times 2^64 / size, rounded up, leaves a remainder below the factor just for multiples of the size
     /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
     #[inline(always)]
-    pub(crate) fn is_block_start(&self, address: NonNull<u8>) -> bool {
+    pub(crate) fn is_block_start_in_first_slice(&self, address: NonNull<u8>) -> bool {
         let reciprocal = self.line0.reciprocal.get();
         let offset = (address.addr().get() % SLICE_SIZE) as u64;
-        offset.wrapping_mul(reciprocal).wrapping_add(self.line0.phase.get()) < reciprocal
+        offset.wrapping_mul(reciprocal) < reciprocal
+    }
+
+    /// Whether an address in this slice is where a block starts, carved or not.
+    pub(crate) fn is_block_start(&'static self, address: NonNull<u8>) -> bool {
+        if self.is_block_start_in_first_slice(address) {
+            return true;
+        }
+        self.line0.slices_before.get() > 0
+            && !self.owner().is_null()
+            && (address.addr().get() - self.first().start().addr().get()).is_multiple_of(self.block_size())
     }
 
     /// The descriptor of the slab's first slice, which holds line 1.

@@ -62,19 +62,6 @@ pub(crate) fn map_aligned(len: usize, align: usize, hint: *mut u8) -> Option<Non
     Some(start)
 }
 
-/// Reserves `len` bytes that read as zero and may not be written; they count towards no limit but that of addresses.
-pub(crate) fn reserve_read_only(len: usize) -> Option<NonNull<u8>> {
-    mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_NORESERVE)
-}
-
-/// Makes whole pages of a reservation writable.
-pub(crate) fn protect_writable(start: NonNull<u8>, len: usize) -> bool {
-    keeping_errno(|| {
-        // SAFETY: the caller owns the reservation; widening its rights invalidates nothing.
-        unsafe { libc::mprotect(start.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE) == 0 }
-    })
-}
-
 /// Returns a mapping, or whole pages of one. `false` when the kernel refuses (cutting a mapping in two can exceed the
 /// limit of mappings): the memory is then still mapped and still the caller's.
 #[must_use = "a refused unmapping leaves the memory with the caller"]

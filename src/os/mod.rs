@@ -8,8 +8,7 @@ mod text;
 mod thread;
 
 pub(crate) use memory::{
-    Break, discard, grow_break, map, map_aligned, page_size, protect_writable, remap, reserve_read_only, shrink_break,
-    unmap,
+    Break, discard, grow_break, map, map_aligned, page_size, remap, shrink_break, unmap,
 };
 pub(crate) use processors::processors;
 pub(crate) use text::{append_to_file, environment, process_name, read_file, write_standard_error};

@@ -39,6 +39,8 @@ pub(crate) struct Magazine {
     room: Cell<i32>,
 }
 
+const _: () = assert!(size_of::<Magazine>() == SizeClass::SCALE);
+
 /// Why a block could not be pushed.
 pub(crate) enum Refusal {
     /// The block is on top already: it is being freed twice.
@@ -59,6 +61,8 @@ impl Magazine {
         Some(block)
     }
 
+    /// Puts a block on top. A refusal as `Full` leaves the room one too small, which saves the fast path a step: the caller
+    /// makes good for it by `restore_room`.
     #[inline(always)]
     pub(crate) fn push(&self, block: BlockPtr) -> Result<(), Refusal> {
         let top = self.top.get();
@@ -66,13 +70,18 @@ impl Magazine {
             return Err(Refusal::OnTop);
         }
         let room = self.room.get() - 1;
+        self.room.set(room);
         if room < 0 {
             return Err(Refusal::Full);
         }
         block.set_next(top);
-        self.room.set(room);
         self.top.set(Some(block));
         Ok(())
+    }
+
+    /// Takes back what a push that was refused as `Full` took of the room.
+    pub(crate) fn restore_room(&self) {
+        self.room.set(self.room.get() + 1);
     }
 
     /// Puts a whole list into an empty magazine.
@@ -140,6 +149,7 @@ mod tests {
             assert!(magazine.push(block()).is_ok());
         }
         assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
+        magazine.restore_room();
         let list = magazine.unload(class);
         assert_eq!(list.count, limit(class) as usize);
         assert_eq!(crate::block::blocks_from(list.head).count(), list.count);

@@ -115,7 +115,7 @@ const PILE: u16 = 64;
 /// Takes a block of the class; null, with `errno` set, when there is no memory.
 #[inline(always)]
 pub(crate) fn allocate(class: SizeClass) -> *mut u8 {
-    match slot::get().magazine(class.index()).pop() {
+    match slot::get().magazine(class).pop() {
         Some(block) => block.start().as_ptr(),
         None => allocate_slow(class),
     }
@@ -134,8 +134,8 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     // SAFETY: the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
     if slab.owner() == cache.owner().as_ptr() {
-        if cache.magazine(class.index()).push(block).is_err() {
-            push_slow(cache, class, block);
+        if let Err(refusal) = cache.magazine(class).push(block) {
+            push_slow(block, refusal);
         }
     } else {
         free_remote(slab, block);
@@ -145,19 +145,17 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
 /// Frees a block of a slab of this thread's own; `false`, and no change, when the address is anything else.
 ///
 /// # Safety
-/// The address must lie in a registered segment; the caller gives up the block that starts there, if one does.
+/// The address must lie in the slice that `slab` describes; the caller gives up the block that starts there, if one does.
 #[inline(always)]
-pub(crate) unsafe fn free_own(start: NonNull<u8>) -> bool {
+pub(crate) unsafe fn free_own(slab: &'static Slab, start: NonNull<u8>) -> bool {
     let cache = slot::get();
-    // SAFETY: the caller's promise.
-    let slab = unsafe { slab_containing(start) };
-    if slab.owner() != cache.owner().as_ptr() || !slab.is_block_start(start) {
+    if slab.owner() != cache.owner().as_ptr() || !slab.is_block_start_in_first_slice(start) {
         return false;
     }
     // SAFETY: it is a block's start, and the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
-    if cache.magazine(slab.class_index()).push(block).is_err() {
-        push_slow(cache, slab.class(), block);
+    if let Err(refusal) = cache.magazine(slab.class()).push(block) {
+        push_slow(block, refusal);
     }
     true
 }
@@ -165,7 +163,7 @@ pub(crate) unsafe fn free_own(start: NonNull<u8>) -> bool {
 /// Frees a block of another cache's slab; `false`, and no change, when the address is no block of a slab.
 ///
 /// # Safety
-/// As for [`free_own`].
+/// The address must lie in a registered segment; the caller gives up the block that starts there, if one does.
 pub(crate) unsafe fn free_in_slab(start: NonNull<u8>) -> bool {
     // SAFETY: the caller's promise.
     let slab = unsafe { slab_containing(start) };
@@ -210,7 +208,7 @@ pub(crate) fn flush() {
 fn allocate_slow(class: SizeClass) -> *mut u8 {
     let block = match lifecycle::own_or_attach() {
         Some(cache) => cache.refill(class),
-        None => lifecycle::with_orphanage(|cache| cache.magazine(class.index()).pop().or_else(|| cache.refill(class))),
+        None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
     };
     match block {
         Some(block) => block.start().as_ptr(),
@@ -223,14 +221,17 @@ fn allocate_slow(class: SizeClass) -> *mut u8 {
 
 #[cold]
 #[inline(never)]
-fn push_slow(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr) {
-    let magazine = cache.magazine(class.index());
-    match magazine.push(block) {
-        Ok(()) => {}
-        Err(Refusal::OnTop) => freed_twice(block, class),
-        Err(Refusal::Full) => {
+fn push_slow(block: BlockPtr, refusal: Refusal) {
+    // SAFETY: blocks lie in registered segments.
+    let class = unsafe { slab_containing(block.start()) }.class();
+    match refusal {
+        Refusal::OnTop => freed_twice(block, class),
+        Refusal::Full => {
+            // Only a thread that has a cache frees blocks of its own.
+            let cache = slot::get();
+            cache.magazine(class).restore_room();
             cache.rotate(class);
-            let _ = magazine.push(block);
+            cache.push_own(class, block);
         }
     }
 }
@@ -247,11 +248,8 @@ fn free_remote(slab: &'static Slab, block: BlockPtr) {
         return lifecycle::send_alone(owner, class, block);
     };
     if owner == cache.owner().as_ptr() {
-        // The thread had no cache a moment ago, and the one it got is the owner.
-        if cache.magazine(class.index()).push(block).is_err() {
-            push_slow(cache, class, block);
-        }
-        return;
+        // A block outside of its slab's first slice; or the thread had no cache a moment ago, and got the owner's.
+        return cache.push_own(class, block);
     }
     cache.gather(owner, class, block);
 }
@@ -293,10 +291,18 @@ impl ThreadCache {
     }
 
     #[inline(always)]
-    fn magazine(&self, class: usize) -> &Magazine {
-        debug_assert!(class < size_class::COUNT);
-        // SAFETY: class numbers come from `SizeClass` or a slab's descriptor, and are below COUNT.
-        unsafe { self.magazines.get_unchecked(class) }
+    fn magazine(&self, class: SizeClass) -> &Magazine {
+        // SAFETY: a class's number is below COUNT, so the offset lies inside the array, at the start of a magazine.
+        let magazine = unsafe { self.magazines.as_ptr().byte_add(class.offset()) };
+        // SAFETY: as above.
+        unsafe { &*magazine }
+    }
+
+    /// Puts a block of this cache's own into the magazine, from a slow path.
+    fn push_own(&'static self, class: SizeClass, block: BlockPtr) {
+        if let Err(refusal) = self.magazine(class).push(block) {
+            push_slow(block, refusal);
+        }
     }
 
     /// Fills the empty magazine of a class and takes a block from it.
@@ -307,7 +313,7 @@ impl ThreadCache {
             self.tick();
             list = self.fetch(class)?;
         }
-        let magazine = self.magazine(class.index());
+        let magazine = self.magazine(class);
         if magazine.count(class) > 0 {
             // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.
             self.old[class.index()].put(list);
@@ -356,7 +362,7 @@ impl ThreadCache {
     /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
     fn rotate(&'static self, class: SizeClass) {
         let old = self.old[class.index()].take();
-        self.old[class.index()].put(self.magazine(class.index()).unload(class));
+        self.old[class.index()].put(self.magazine(class).unload(class));
         self.settle(old);
         self.note(class);
         self.tick();
@@ -487,11 +493,11 @@ impl ThreadCache {
     }
 
     fn held(&self, class: SizeClass) -> usize {
-        self.magazine(class.index()).count(class) + self.old[class.index()].count.get()
+        self.magazine(class).count(class) + self.old[class.index()].count.get()
     }
 
     fn settle_magazine(&'static self, class: SizeClass) {
-        let young = self.magazine(class.index()).unload(class);
+        let young = self.magazine(class).unload(class);
         let old = self.old[class.index()].take();
         self.settle(young);
         self.settle(old);
@@ -523,7 +529,7 @@ impl ThreadCache {
     /// it is left where it is; its slabs and what was sent to them go on.
     fn abandon(&self) {
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-            let _ = self.magazine(class.index()).unload(class);
+            let _ = self.magazine(class).unload(class);
             let _ = self.old[class.index()].take();
             self.counters.held[class.index()].sub(self.counters.held[class.index()].get());
         }

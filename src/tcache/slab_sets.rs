@@ -71,7 +71,7 @@ impl SlabSets {
     /// Takes in a slab that belongs to this cache now.
     pub(crate) fn adopt(&mut self, slab: &'static Slab) {
         slab.set_bin(NO_BIN);
-        let slabs = &mut self.classes[slab.class_index()];
+        let slabs = &mut self.classes[slab.class().index()];
         slabs.out += slab.out_count();
         slabs.rebin(slab);
     }
@@ -94,7 +94,7 @@ impl SlabSets {
         if slab.owner() != owner.as_ptr() {
             return Settled::Foreign(slab.owner());
         }
-        let slabs = &mut self.classes[slab.class_index()];
+        let slabs = &mut self.classes[slab.class().index()];
         slab.list(block);
         slabs.out -= 1;
         slabs.rebin(slab);
