@@ -116,12 +116,14 @@ pub(crate) unsafe fn slab_containing(address: NonNull<u8>) -> &'static Slab {
 #[inline(always)]
 pub(crate) unsafe fn slab_in(tag: Tag, address: NonNull<u8>) -> &'static Slab {
     let slice = address.addr().get() / SLICE_SIZE % SLICES;
-    let descriptor = tag.start().wrapping_add(slice * size_of::<Slab>());
-    // SAFETY: segments do not begin at address 0; it saves the test of an `Option` on every free.
-    unsafe { core::hint::assert_unchecked(descriptor != 0) };
+    // Beginning with the segment's last byte leaves the way back as a constant of each access to a field.
+    let from_end = core::ptr::with_exposed_provenance::<u8>(tag.last_byte() + slice * size_of::<Slab>());
+    let descriptor = from_end.wrapping_sub(SEGMENT_SIZE - 1).cast::<Slab>();
+    // SAFETY: segments do not begin at address 0; knowing it saves the test of an `Option` on every free.
+    unsafe { core::hint::assert_unchecked(!descriptor.is_null()) };
     // SAFETY: the descriptors form an array at the segment's start; the header in place of the first is as large, and
     // its fields are valid as a descriptor's. The kernel gave the memory, so its provenance is exposed.
-    unsafe { &*core::ptr::with_exposed_provenance::<Slab>(descriptor) }
+    unsafe { &*descriptor }
 }
 
 /// The number of the page, within its segment, that an address lies in.

@@ -49,10 +49,9 @@ impl Tag {
         Self(tag)
     }
 
-    /// Where the 4 MiB begin.
     #[inline(always)]
-    pub(crate) fn start(self) -> usize {
-        self.0.wrapping_sub(SEGMENT_SIZE - 1)
+    pub(crate) fn last_byte(self) -> usize {
+        self.0
     }
 }
 

@@ -225,7 +225,7 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
     // SAFETY: blocks lie in registered segments.
     let class = unsafe { slab_containing(block.start()) }.class();
     match refusal {
-        Refusal::OnTop => freed_twice(block, class),
+        Refusal::OnTop => freed_twice(block, class.block_size()),
         Refusal::Full => {
             // Only a thread that has a cache frees blocks of its own.
             let cache = slot::get();
@@ -237,8 +237,16 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
 }
 
 #[cold]
-fn freed_twice(block: BlockPtr, class: SizeClass) -> ! {
-    report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() })
+fn freed_twice(block: BlockPtr, size: usize) -> ! {
+    report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size })
+}
+
+/// The owner of the slab of a block that was freed. A slab with a block out has one: without, the block was freed twice.
+fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mut Owner {
+    if owner.is_null() {
+        freed_twice(block, class.block_size());
+    }
+    owner
 }
 
 #[inline(never)]
@@ -376,10 +384,14 @@ impl ThreadCache {
         self.counters.settled_lists.add(1);
         let mut slabs = self.slabs.lock();
         for block in blocks_from(list.head) {
-            if let Settled::Foreign(owner) = slabs.settle(self.owner(), block) {
-                // SAFETY: blocks lie in registered segments.
-                let class = unsafe { slab_containing(block.start()) }.class();
-                self.gather(owner, class, block);
+            match slabs.settle(self.owner(), block) {
+                Settled::Listed => {}
+                Settled::Foreign(owner) => {
+                    // SAFETY: blocks lie in registered segments.
+                    let class = unsafe { slab_containing(block.start()) }.class();
+                    self.gather(known(owner, block, class), class, block);
+                }
+                Settled::Twice(size) => freed_twice(block, size),
             }
         }
     }
@@ -398,7 +410,7 @@ impl ThreadCache {
                 first.into_iter().chain(second).for_each(|parcel| self.send(parcel));
                 self.tick();
             }
-            Gathered::Twice => freed_twice(block, class),
+            Gathered::Twice => freed_twice(block, class.block_size()),
         }
     }
 
@@ -423,8 +435,10 @@ impl ThreadCache {
         for mut chains in [pending, self.inboxes[class.index()].take_all()] {
             while let Some(chain) = chains.pop() {
                 for block in chain.blocks() {
-                    if let Settled::Foreign(owner) = slabs.settle(self.owner(), block) {
-                        lifecycle::send_alone(owner, class, block);
+                    match slabs.settle(self.owner(), block) {
+                        Settled::Listed => {}
+                        Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
+                        Settled::Twice(size) => freed_twice(block, size),
                     }
                 }
             }

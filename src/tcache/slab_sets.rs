@@ -39,8 +39,11 @@ unsafe impl Send for SlabSets {}
 /// What became of a settled block.
 pub(crate) enum Settled {
     Listed,
-    /// The block's slab belongs to this cache instead.
+    /// The block's slab belongs to this cache instead; null if it is no slab any more, which means that the block was freed
+    /// twice.
     Foreign(*mut Owner),
+    /// The block, of so many bytes, was freed twice.
+    Twice(usize),
 }
 
 impl SlabSets {
@@ -93,6 +96,10 @@ impl SlabSets {
         // The owner changes only under the lock of the owner that is; it is read here under ours.
         if slab.owner() != owner.as_ptr() {
             return Settled::Foreign(slab.owner());
+        }
+        if slab.is_empty() {
+            // All blocks of the slab are on its list already, this one among them.
+            return Settled::Twice(slab.block_size());
         }
         let slabs = &mut self.classes[slab.class().index()];
         slab.list(block);
