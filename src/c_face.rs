@@ -6,6 +6,7 @@
 use crate::heap::{self, C_ALIGN};
 use crate::os;
 use crate::size_class::SizeClass;
+use crate::{statistics, tcache};
 use core::ptr::{self, NonNull};
 
 /// Objects larger than this cannot exist in C.
@@ -14,6 +15,14 @@ const PTRDIFF_MAX: usize = isize::MAX as usize;
 fn fail(error: i32) -> *mut u8 {
     os::set_errno(error);
     ptr::null_mut()
+}
+
+/// What the library does when it is loaded: it reads its options and, if they ask for statistics, has them printed at exit.
+/// Calls that come earlier find everything in place as well.
+pub fn start() {
+    if tcache::start() {
+        statistics::register_exit_report();
+    }
 }
 
 /// `malloc`: `size` bytes aligned to 16; for size 0 a block of its own. NULL and `ENOMEM` when there is no memory.

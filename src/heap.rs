@@ -6,7 +6,9 @@
 //! | up to `TERRACE_MMAP_THRESHOLD` | below 1 MiB | a run of pages of an arena |
 //! | any | any | a mapping of its own |
 
-use crate::arena::{self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index};
+use crate::arena::{
+    self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index,
+};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
@@ -101,10 +103,11 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
 /// A run of pages, or a mapping.
 fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     tcache::tick();
-    if size <= OPTIONS.mmap_threshold() && align < MAX_RUN_ALIGN {
-        if let Some(run) = allocate_run(size, align, true) {
-            return Some(run);
-        }
+    if size <= OPTIONS.mmap_threshold()
+        && align < MAX_RUN_ALIGN
+        && let Some(run) = allocate_run(size, align, true)
+    {
+        return Some(run);
     }
     if let Some(block) = LARGE.allocate(size, align) {
         return Some(Fresh { start: block.start, zeroed: block.zeroed });
@@ -172,8 +175,12 @@ unsafe fn free_elsewhere(address: *mut u8) {
 #[inline(always)]
 pub(crate) unsafe fn free_layout(start: *mut u8, size: usize, align: usize) {
     match class_of_layout(size, align) {
-        // SAFETY: blocks of such a layout are blocks of this class, and never null.
-        Some(class) => unsafe { tcache::free_known(NonNull::new_unchecked(start), class) },
+        Some(class) => {
+            // SAFETY: a live block is never null.
+            let start = unsafe { NonNull::new_unchecked(start) };
+            // SAFETY: blocks of such a layout are blocks of this class.
+            unsafe { tcache::free_known(start, class) };
+        }
         // SAFETY: the caller's promise.
         None => unsafe { free_elsewhere(start) },
     }
@@ -221,9 +228,7 @@ pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
 
 fn fault_outside(address: NonNull<u8>) -> Fault {
     match LARGE.find_around(address) {
-        Some(mapping) => {
-            Fault::Inside { size: mapping.len, offset: address.addr().get() - mapping.start.addr().get() }
-        }
+        Some(mapping) => Fault::Inside { size: mapping.len, offset: address.addr().get() - mapping.start.addr().get() },
         None => Fault::Foreign,
     }
 }

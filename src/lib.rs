@@ -22,7 +22,6 @@ mod arena;
 mod block;
 #[doc(hidden)]
 pub mod c_face;
-mod fork;
 mod heap;
 mod large;
 mod metadata;
@@ -33,8 +32,11 @@ mod size_class;
 mod statistics;
 mod sync;
 mod tcache;
+mod verify;
 
 pub use statistics::{ClassStatistics, Statistics, SystemCallStatistics, statistics};
+#[doc(hidden)]
+pub use verify::verify;
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;

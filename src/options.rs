@@ -12,9 +12,9 @@
 //! is not looked at.
 
 use crate::arena::{MAX_ARENAS, MAX_RUN_PAGES, PAGE, Source};
+use crate::os;
 use crate::report;
 use crate::size_class::MAX_SMALL;
-use crate::os;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use core::ffi::{CStr, c_char};
 use core::ptr;

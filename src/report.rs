@@ -20,7 +20,10 @@ impl fmt::Display for Fault {
         match *self {
             Fault::Foreign => write!(f, "the address was never given out by this allocator"),
             Fault::Inside { size, offset } => {
-                write!(f, "the address lies {offset} bytes inside a block of {size} bytes; only its first byte can be given")
+                write!(
+                    f,
+                    "the address lies {offset} bytes inside a block of {size} bytes; only its first byte can be given"
+                )
             }
             Fault::Freed { size } => write!(f, "the block of {size} bytes was freed already (double free)"),
             Fault::NoBlock => write!(f, "the address lies in free memory of the heap, where there is no block"),

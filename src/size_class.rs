@@ -151,7 +151,13 @@ mod tests {
             let (below, class) = (SizeClass::from_index(i - 1).block_size(), SizeClass::from_index(i).block_size());
             assert!(below < class);
             let waste = (class - below - 1) as f64 / class as f64;
-            let limit = if class <= 128 { 0.34 } else if class <= 8192 { 0.112 } else { 0.2 };
+            let limit = if class <= 128 {
+                0.34
+            } else if class <= 8192 {
+                0.112
+            } else {
+                0.2
+            };
             assert!(waste < limit, "{class}: {waste}");
         }
     }

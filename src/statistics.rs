@@ -4,9 +4,9 @@ use crate::arena::ARENAS;
 use crate::large::LARGE;
 use crate::metadata::METADATA_BYTES;
 use crate::options::OPTIONS;
-use crate::size_class::{self, SizeClass};
-use crate::tcache::CACHES;
 use crate::os;
+use crate::size_class::{self, SizeClass};
+use crate::tcache::{self, CACHES};
 use core::fmt::{self, Write};
 
 /// Blocks of one size class.
@@ -15,7 +15,7 @@ use core::fmt::{self, Write};
 pub struct ClassStatistics {
     /// The size of a block, in bytes.
     pub block_size: usize,
-    /// Blocks that the program holds, or that are on their way back from another thread.
+    /// Blocks that the program holds, or that other threads have freed and not sent home yet.
     pub live: usize,
     /// Blocks at hand in magazines: of the calling thread as of now, of other threads as of their last slow call.
     pub cached: usize,
@@ -80,7 +80,10 @@ pub struct Statistics {
 
 /// Gathers the statistics. Takes the allocator's locks one after the other; meant for a person or a monitor, not for a hot
 /// loop.
+///
+/// What other threads sent home and nobody took yet is settled first, so that it does not count as live.
 pub fn statistics() -> Statistics {
+    tcache::reclaim();
     let arenas = ARENAS.totals(|_| {});
     let (large_blocks, large_bytes, large_cached_bytes) = LARGE.totals();
     let metadata_bytes = METADATA_BYTES.get() as usize + arenas.headers;
@@ -186,7 +189,7 @@ impl fmt::Display for Statistics {
     }
 }
 
-/// Has the statistics printed at exit, if the options ask for it. May allocate.
+/// Has the statistics printed at exit, if the options, which must have been read, ask for it. May allocate.
 pub(crate) fn register_exit_report() {
     if OPTIONS.stats().is_some() {
         // Where there is no memory to remember the function, nothing is printed.

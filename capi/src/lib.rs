@@ -13,6 +13,15 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     c_face::panicked(info)
 }
 
+/// Called by the dynamic loader, or the start-up code of a static program, once this library is in place.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    c_face::start();
+}
+
 /// malloc(3).
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {

@@ -13,7 +13,7 @@
 //! Free runs that were touched are *dirty* and stand, oldest first, in a list that the purge takes them from; a run that
 //! reads as zero is *zeroed*, and `calloc` need not clear it.
 
-use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, Segment, page_index};
+use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
 use super::treap::{Links, Node, Treap};
 use crate::os;
 use crate::sync::Cell;
@@ -141,7 +141,11 @@ impl GeneralHeap {
 
     /// Takes in a new segment's pages, all zero.
     pub(crate) fn add_segment(&self, segment: &'static Segment) {
-        self.insert(Spot { segment, page: HEADER_PAGES }, MAX_RUN_PAGES, Freshness { dirty: false, zeroed: true, stamp: 0 });
+        self.insert(
+            Spot { segment, page: HEADER_PAGES },
+            MAX_RUN_PAGES,
+            Freshness { dirty: false, zeroed: true, stamp: 0 },
+        );
     }
 
     /// Takes out a segment that `is_wholly_free`.
@@ -325,14 +329,12 @@ impl GeneralHeap {
         self.dirty_pages.set(self.dirty_pages.get() - run.pages());
     }
 
-    /// Checks what the head of this file promises, for one segment; returns its free pages.
-    #[cfg(test)]
+    /// Checks what the head of this file promises, for one segment; returns its free pages. Panics where it does not hold.
     pub(crate) fn check_segment(&self, segment: &'static Segment) -> usize {
-        use super::segment::PAGES;
         let (mut page, mut free, mut after_free) = (HEADER_PAGES, 0, false);
         while page < PAGES {
             let run = &segment.runs[page];
-            assert_ne!(run.state(), RunState::Inner, "page {page} begins no run");
+            assert!(run.state() != RunState::Inner && run.pages() > 0, "page {page} begins no run");
             let is_free = run.state() == RunState::Free;
             assert!(!(is_free && after_free), "two free runs touch at page {page}");
             let last = &segment.runs[page + run.pages() - 1];
@@ -345,7 +347,7 @@ impl GeneralHeap {
             after_free = is_free;
             page += run.pages();
         }
-        assert_eq!(page, PAGES);
+        assert_eq!(page, PAGES, "the last run ends beyond the segment");
         free
     }
 }

@@ -24,8 +24,8 @@ use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::ptr::NonNull;
 use general_heap::{GeneralHeap, Spot};
-use segment::{HEADER_PAGES, PAGES, Segment};
 use segment::slab_in;
+use segment::{HEADER_PAGES, PAGES, Segment};
 use segment_map::{SEGMENTS, Tag};
 use source::Supply;
 
@@ -116,10 +116,7 @@ pub(crate) struct ArenaTotals {
 
 impl Arenas {
     pub(crate) const fn new() -> Self {
-        Self {
-            arenas: [const { Arena::new() }; MAX_ARENAS],
-            count: AtomicUsize::new(1),
-        }
+        Self { arenas: [const { Arena::new() }; MAX_ARENAS], count: AtomicUsize::new(1) }
     }
 
     /// Sets where arena 0 gets its memory; called once, before it has any.
@@ -255,6 +252,19 @@ impl Arenas {
         totals
     }
 
+    /// Checks the runs of every segment and calls `check` for each slab. Panics where a structure is not whole.
+    pub(crate) fn check(&self, mut check: impl FnMut(&'static Slab)) {
+        for arena in self.used() {
+            let heap = arena.heap.lock();
+            let mut free = 0;
+            for segment in heap.segments() {
+                free += heap.general.check_segment(segment);
+                add_segment(segment, &mut ArenaTotals::default(), &mut check);
+            }
+            assert_eq!(free, heap.general.free_pages.get(), "free pages are miscounted");
+        }
+    }
+
     /// The locks, in the order in which `fork` takes them.
     pub(crate) fn lock_for_fork(&self) {
         self.arenas.iter().for_each(|arena| arena.heap.lock_for_fork());
@@ -309,11 +319,8 @@ fn page_use(spot: Spot, address: NonNull<u8>) -> PageUse {
 
 impl Arena {
     const fn new() -> Self {
-        let heap = Heap {
-            general: GeneralHeap::new(),
-            supply: Supply::new(Source::Mappings),
-            segments: Cell::new(None),
-        };
+        let heap =
+            Heap { general: GeneralHeap::new(), supply: Supply::new(Source::Mappings), segments: Cell::new(None) };
         Self { heap: Mutex::new(heap), segments: Counter::new() }
     }
 

@@ -183,9 +183,10 @@ impl Slab {
         if before == 0 {
             return self;
         }
-        let descriptor = core::ptr::from_ref(self);
         // SAFETY: the slices of a slab follow each other, so do their descriptors in the segment's array.
-        unsafe { &*descriptor.sub(before) }
+        let first = unsafe { core::ptr::from_ref(self).sub(before) };
+        // SAFETY: as above.
+        unsafe { &*first }
     }
 
     /// The slab's first byte; `self` must be the first descriptor.
@@ -236,6 +237,21 @@ impl Slab {
     /// Whether it can give no block.
     pub(crate) fn is_full(&self) -> bool {
         self.free_count() == 0 && self.carved() == self.capacity()
+    }
+
+    /// Checks that the list holds as many blocks as it counts, all of them carved blocks of this slab. Panics otherwise.
+    pub(crate) fn check(&'static self) {
+        assert!(self.carved() <= self.capacity() && self.free_count() <= self.carved());
+        let mut listed = 0;
+        for block in crate::block::blocks_from(self.line1.free.get()) {
+            listed += 1;
+            assert!(listed <= self.free_count(), "a slab's list is longer than its count");
+            // SAFETY: it was just checked, by its predecessor, or is the slab's own.
+            let home = unsafe { segment::slab_containing(block.start()) };
+            assert!(core::ptr::eq(home.first(), self), "a slab's list holds a block of another slab");
+            assert!(matches!(self.place_of(block.start()), Place::Block), "a slab's list holds what is no block");
+        }
+        assert_eq!(listed, self.free_count(), "a slab's list is shorter than its count");
     }
 
     pub(crate) fn bin(&self) -> usize {

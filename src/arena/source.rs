@@ -69,7 +69,8 @@ fn segment_from_break() -> Option<NonNull<u8>> {
         return Some(segment);
     }
     let more = os::grow_break(SEGMENT_SIZE)?;
-    let (start, len) = if end_of(&grown) == more.start { (grown.start, grown.len + more.len) } else { (more.start, more.len) };
+    let (start, len) =
+        if end_of(&grown) == more.start { (grown.start, grown.len + more.len) } else { (more.start, more.len) };
     aligned_within(start, len)
 }
 

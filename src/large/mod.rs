@@ -48,7 +48,8 @@ impl Large {
         }
         let len = size.next_multiple_of(os::page_size());
         let align = align.max(os::page_size());
-        let (mapping, zeroed) = if align == os::page_size() { self.map_or_reuse(len)? } else { (map_aligned(len, align)?, true) };
+        let (mapping, zeroed) =
+            if align == os::page_size() { self.map_or_reuse(len)? } else { (map_aligned(len, align)?, true) };
         if !self.inner.lock().registry.insert(mapping) {
             os::unmap(mapping.start, mapping.len);
             return None;

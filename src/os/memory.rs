@@ -23,9 +23,7 @@ fn mmap(hint: *mut u8, len: usize, protection: i32, flags: i32) -> Option<NonNul
     SYSTEM_CALLS.mmap.add_shared(1);
     let address = keeping_errno(|| {
         // SAFETY: an anonymous private mapping without MAP_FIXED replaces nothing that exists.
-        unsafe {
-            libc::mmap(hint.cast(), len, protection, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-        }
+        unsafe { libc::mmap(hint.cast(), len, protection, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
     });
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }

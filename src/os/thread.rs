@@ -74,11 +74,7 @@ pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
 /// Has the three functions called around each `fork`. May call `malloc`.
 pub(crate) fn fork_handlers(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
     unsafe extern "C" {
-        fn pthread_atfork(
-            prepare: extern "C" fn(),
-            parent: extern "C" fn(),
-            child: extern "C" fn(),
-        ) -> i32;
+        fn pthread_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> i32;
     }
     // SAFETY: the handlers stay loaded as long as the allocator.
     unsafe { pthread_atfork(prepare, parent, child) == 0 }

@@ -101,7 +101,11 @@ mod tests {
         let mut arrived = 0;
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| (0..2000).for_each(|i| drop(inbox.push(chain(1 + i % 3).0))));
+                scope.spawn(|| {
+                    for i in 0..2000 {
+                        inbox.push(chain(1 + i % 3).0);
+                    }
+                });
             }
             scope.spawn(|| {
                 while arrived < 3 * (2000 + 1999) {

@@ -14,13 +14,13 @@
 //! home alone.
 
 use super::slot::{self, DEAD, NEWBORN};
-use super::{Owner, ThreadCache};
+use super::{Owner, ThreadCache, fork};
 use crate::arena::{ARENAS, Slab};
 use crate::block::{BlockPtr, Chain};
 use crate::options::OPTIONS;
 use crate::size_class::SizeClass;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
-use crate::{fork, metadata, os, statistics};
+use crate::{metadata, os};
 use core::ffi::c_void;
 use core::ptr;
 
@@ -94,9 +94,9 @@ impl Caches {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let claimed = self.iter().find(|cache| {
-            cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok()
-        })?;
+        let claimed = self
+            .iter()
+            .find(|cache| cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok())?;
         self.dormant.fetch_sub(1, Ordering::Relaxed);
         Some(claimed)
     }
@@ -146,7 +146,6 @@ fn attach() -> Option<&'static ThreadCache> {
     slot::set(cache);
     CACHES.exit_key.call(|| {
         fork::register();
-        statistics::register_exit_report();
         if let Some(key) = os::thread_key(thread_ends) {
             CACHES.key.store(key + 1, Ordering::Relaxed);
         }
@@ -234,4 +233,3 @@ impl Caches {
         *self.orphanage.lock() = None;
     }
 }
-

@@ -99,6 +99,10 @@ impl Magazine {
         List { head, count }
     }
 
+    pub(crate) fn top(&self) -> Option<BlockPtr> {
+        self.top.get()
+    }
+
     pub(crate) fn count(&self, class: SizeClass) -> usize {
         (limit(class) - self.room.get()) as usize
     }

@@ -22,6 +22,7 @@
 //! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
 //! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
 
+mod fork;
 mod inbox;
 mod lifecycle;
 mod magazine;
@@ -183,6 +184,11 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
     }
 }
 
+/// Makes sure that the calling thread has a cache, and so that the process is initialised; `false` when there is no memory.
+pub(crate) fn start() -> bool {
+    lifecycle::own_or_attach().is_some()
+}
+
 /// Gives housekeeping its turn; called on slow paths that have no cache in hand.
 pub(crate) fn tick() {
     if let Some(cache) = lifecycle::own() {
@@ -201,6 +207,13 @@ pub(crate) fn flush() {
         cache.empty_out();
     }
     reclaim();
+}
+
+/// Checks the calling thread's cache. Panics where it is not whole.
+pub(crate) fn check_own() {
+    if let Some(cache) = lifecycle::own() {
+        cache.check_magazines();
+    }
 }
 
 #[cold]
@@ -537,6 +550,36 @@ impl ThreadCache {
             self.counters.held[class.index()].get() as usize
         };
         (self.slabs.lock().out(class), held)
+    }
+
+    /// Runs `f` while no thread can change what the cache's lock guards.
+    pub(crate) fn with_slabs_at_rest<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _slabs = self.slabs.lock();
+        f()
+    }
+
+    pub(crate) fn owns(&self, slab: &Slab) -> bool {
+        slab.owner() == self.owner().as_ptr()
+    }
+
+    /// Checks that the magazines and old lists of the calling thread's cache hold as many blocks as they count, each of the
+    /// class. Panics otherwise.
+    fn check_magazines(&self) {
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            let (young, old) = (self.magazine(class), &self.old[class.index()]);
+            for (head, count) in [(young.top(), young.count(class)), (old.head.get(), old.count.get())] {
+                let mut seen = 0;
+                for block in blocks_from(head) {
+                    seen += 1;
+                    assert!(seen <= count, "a magazine is longer than its count");
+                    // SAFETY: blocks lie in registered segments.
+                    let slab = unsafe { slab_containing(block.start()) };
+                    assert_eq!(slab.class(), class, "a magazine holds a block of another class");
+                    assert!(slab.is_block_start(block.start()), "a magazine holds what is no block");
+                }
+                assert_eq!(seen, count, "a magazine is shorter than its count");
+            }
+        }
     }
 
     /// In the child of a `fork`: what a thread that does not exist any more had in its hands is not known to be whole, so

@@ -6,14 +6,14 @@
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
 //! what a thread may hold, for each thread of the parent.
 
+use super::CACHES;
 use crate::arena::ARENAS;
 use crate::large::LARGE;
 use crate::metadata;
 use crate::os;
-use crate::tcache::CACHES;
 
 /// Has the handlers called around each `fork`. May allocate.
-pub(crate) fn register() {
+pub(super) fn register() {
     // Where there is no memory for the entry, a child forked while another thread holds a lock may wait for ever, as it
     // would with no handlers at all; there is nobody to tell.
     let _ = os::fork_handlers(prepare, parent, child);
