@@ -139,6 +139,7 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
             push_slow(block, refusal);
         }
     } else {
+        core::hint::cold_path();
         free_remote(slab, block);
     }
 }

@@ -37,6 +37,21 @@ mod place {
         newborn = sym NEWBORN,
     );
 
+    /// Where the slot lies from the thread pointer: the same for all threads, so the compiler may keep it at hand.
+    #[inline(always)]
+    fn offset() -> usize {
+        let offset;
+        // SAFETY: reads a constant that the linker or loader has put in place.
+        unsafe {
+            asm!(
+                "mov {0}, qword ptr [rip + terrace_slot_0_1@GOTTPOFF]",
+                out(reg) offset,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        offset
+    }
+
     /// The calling thread's cache.
     #[inline(always)]
     pub(crate) fn get() -> &'static ThreadCache {
@@ -44,9 +59,9 @@ mod place {
         // SAFETY: reads the slot of the calling thread and nothing else.
         unsafe {
             asm!(
-                "mov {0}, qword ptr [rip + terrace_slot_0_1@GOTTPOFF]",
-                "mov {0}, qword ptr fs:[{0}]",
+                "mov {0}, qword ptr fs:[{1}]",
                 out(reg) cache,
+                in(reg) offset(),
                 options(pure, readonly, nostack, preserves_flags),
             );
         }
@@ -59,9 +74,8 @@ mod place {
         // SAFETY: writes the slot of the calling thread and nothing else.
         unsafe {
             asm!(
-                "mov {0}, qword ptr [rip + terrace_slot_0_1@GOTTPOFF]",
                 "mov qword ptr fs:[{0}], {1}",
-                out(reg) _,
+                in(reg) offset(),
                 in(reg) core::ptr::from_ref(cache),
                 options(nostack, preserves_flags),
             );
