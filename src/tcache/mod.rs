@@ -40,6 +40,7 @@ use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Counter, Mutex};
+use core::hint::cold_path;
 use core::ptr::NonNull;
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
@@ -136,10 +137,11 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     let block = unsafe { BlockPtr::from_start(start) };
     if slab.owner() == cache.owner().as_ptr() {
         if let Err(refusal) = cache.magazine(class).push(block) {
+            cold_path();
             push_slow(block, refusal);
         }
     } else {
-        core::hint::cold_path();
+        cold_path();
         free_remote(slab, block);
     }
 }
@@ -157,6 +159,7 @@ pub(crate) unsafe fn free_own(slab: &'static Slab, start: NonNull<u8>) -> bool {
     // SAFETY: it is a block's start, and the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
     if let Err(refusal) = cache.magazine(slab.class()).push(block) {
+        cold_path();
         push_slow(block, refusal);
     }
     true
