@@ -7,7 +7,8 @@
 //! | any | any | a mapping of its own |
 
 use crate::arena::{
-    self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, slab_containing, slice_index,
+    self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
+    slab_containing, slice_index,
 };
 use crate::large::LARGE;
 use crate::options::OPTIONS;
@@ -125,7 +126,10 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
                 return None;
             }
             tcache::reclaim();
-            take(Growth::Denied).or_else(|| take(Growth::Allowed))
+            take(Growth::Denied).or_else(|| {
+                LARGE.yield_bytes(SEGMENT_SIZE);
+                take(Growth::Allowed)
+            })
         })
     })?;
     Some(Fresh { start: run.start, zeroed: run.zeroed })

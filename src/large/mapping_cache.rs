@@ -1,15 +1,16 @@
 //! The cache of freed mappings: large blocks that come and go need not fault their pages in anew each time.
 //!
 //! Bounded in bytes and in number, and emptied with age. A request takes the smallest cached range that holds it and cuts
-//! off what it needs; ranges that touch are joined. A request that no range serves pushes out as many bytes as it asks for,
-//! oldest first, so that the cache never adds to the peak. Guarded by the lock of `Large`.
+//! off what it needs; ranges that touch are joined. A request that no range serves takes the largest ones as pieces, to be
+//! moved together, so that the cache never adds to the peak. Guarded by the lock of `Large`.
 
 use super::registry::Mapping;
+use core::ptr::NonNull;
 
 /// Ranges kept at most.
 const RANGES: usize = 64;
 /// Bytes kept at most.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 256 << 20;
 
 #[derive(Clone, Copy)]
 struct Range {
@@ -53,6 +54,27 @@ impl MappingCache {
         }
         self.bytes -= len;
         Some(taken)
+    }
+
+    /// Takes the largest range, or as much of it as `most` bytes, for a block that no single range holds.
+    pub(crate) fn take_piece(&mut self, most: usize) -> Option<Mapping> {
+        let largest = self.ranges.iter().flatten().map(|range| range.mapping.len).max()?;
+        self.take(largest.min(most))
+    }
+
+    /// Takes `len` bytes that follow right behind `end`.
+    pub(crate) fn take_behind(&mut self, end: NonNull<u8>, len: usize) -> bool {
+        let follows = |range: &Range| range.mapping.start == end && range.mapping.len >= len;
+        let Some(slot) = self.ranges.iter_mut().find(|slot| slot.as_ref().is_some_and(follows)) else { return false };
+        let Some(range) = slot else { return false };
+        if range.mapping.len == len {
+            *slot = None;
+        } else {
+            let taken = Mapping { start: end, len };
+            range.mapping = Mapping { start: taken.end(), len: range.mapping.len - len };
+        }
+        self.bytes -= len;
+        true
     }
 
     /// Puts a freed mapping in; `false`, and no change, when it is larger than the whole cache may be or there is no room
@@ -103,7 +125,6 @@ impl MappingCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::ptr::NonNull;
 
     fn mapping(page: usize, pages: usize) -> Mapping {
         let start = core::num::NonZeroUsize::new((page + 1) * 4096).unwrap();
@@ -140,6 +161,20 @@ mod tests {
         assert_eq!(cache.evict_oldest(120, 60), None);
         assert_eq!(cache.evict_oldest(160, 60), Some(mapping(0, 1)));
         assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn pieces_come_largest_first_and_what_follows_a_block_can_be_had_in_place() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 3), 1));
+        assert!(cache.put(mapping(10, 8), 1));
+        assert_eq!(cache.take_piece(100 * 4096), Some(mapping(10, 8)));
+        assert_eq!(cache.take_piece(2 * 4096), Some(mapping(0, 2)));
+        assert!(!cache.take_behind(mapping(0, 1).end(), 4096));
+        assert!(!cache.take_behind(mapping(0, 2).end(), 2 * 4096));
+        assert!(cache.take_behind(mapping(0, 2).end(), 4096));
+        assert_eq!(cache.bytes(), 0);
+        assert_eq!(cache.take_piece(4096), None);
     }
 
     #[test]

@@ -61,13 +61,37 @@ impl Large {
         if let Some(mapping) = self.inner.lock().cache.take(len) {
             return Some((mapping, false));
         }
-        self.evict_bytes(len);
         let start = os::map(len).or_else(|| {
             // The kernel is out of addresses, memory or mappings: give it back all that is kept for later.
             self.purge(0);
             os::map(len)
         })?;
-        Some((Mapping { start, len }, true))
+        let mapping = Mapping { start, len };
+        Some((mapping, !self.furnish(mapping, 0)))
+    }
+
+    /// Moves cached pages into a fresh mapping, from `offset` on: moving a page costs a fortieth of faulting in a new one.
+    /// `false` if there were none.
+    fn furnish(&self, mapping: Mapping, mut offset: usize) -> bool {
+        /// Each piece stays a mapping of its own in the kernel's books.
+        const PIECES: usize = 4;
+        /// Smaller pieces are not worth a system call, in bytes.
+        const LEAST: usize = 64 << 10;
+        let from = offset;
+        for _ in 0..PIECES {
+            if mapping.len - offset < LEAST {
+                break;
+            }
+            let Some(piece) = self.inner.lock().cache.take_piece(mapping.len - offset) else { break };
+            // SAFETY: the piece is no longer than what is left of the mapping.
+            let place = unsafe { mapping.start.add(offset) };
+            if piece.len < LEAST || !os::move_pages(piece.start, piece.len, place) {
+                os::unmap(piece.start, piece.len);
+                break;
+            }
+            offset += piece.len;
+        }
+        offset > from
     }
 
     /// Takes the block that starts here out of the registry and gives its memory back; `false` when there is none.
@@ -106,12 +130,31 @@ impl Large {
             return None;
         }
         let len = size.next_multiple_of(os::page_size());
-        let (entry, old) = self.inner.lock().registry.detach(start)?;
+        let mut inner = self.inner.lock();
+        let (entry, old) = inner.registry.detach(start)?;
+        if len > old.len && inner.cache.take_behind(old.end(), len - old.len) {
+            inner.registry.attach(entry, Mapping { start, len });
+            return Some(start);
+        }
+        let furnish = inner.cache.bytes() > 0 && len > old.len;
+        drop(inner);
         // The block is in no table while it moves: its old address may be another thread's as soon as the kernel has it.
-        let moved = if len == old.len { Some(start) } else { os::remap(start, old.len, len, true) };
+        let moved = if furnish { self.move_and_furnish(old, len) } else { None };
+        let moved = moved.or_else(|| os::remap(start, old.len, len, true));
         let now = moved.map_or(old, |start| Mapping { start, len });
         self.inner.lock().registry.attach(entry, now);
         moved
+    }
+
+    /// Moves a block to the front of a longer mapping, and cached pages behind it.
+    fn move_and_furnish(&self, old: Mapping, len: usize) -> Option<NonNull<u8>> {
+        let new = Mapping { start: os::map(len)?, len };
+        if !os::move_pages(old.start, old.len, new.start) {
+            os::unmap(new.start, new.len);
+            return None;
+        }
+        self.furnish(new, old.len);
+        Some(new.start)
     }
 
     /// Unmaps the cached mappings that are at least `age_ms` old.
@@ -126,8 +169,8 @@ impl Large {
         self.inner.lock().cache.evict_oldest(now_ms, age_ms)
     }
 
-    /// Makes the cache smaller by about `len` bytes, before that many are mapped.
-    fn evict_bytes(&self, len: usize) {
+    /// Makes the cache smaller by about `len` bytes, before an arena grows by as many.
+    pub(crate) fn yield_bytes(&self, len: usize) {
         let now = os::clock_ms() as u32;
         let mut evicted = 0;
         while evicted < len
@@ -181,6 +224,34 @@ mod tests {
         assert!(large.free(second.start));
         large.purge(0);
         assert_eq!(large.totals(), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_block_that_no_cached_range_holds_is_put_together_from_several() {
+        let large = Large::new();
+        let blocks: std::vec::Vec<_> = (0..5).map(|_| large.allocate(2 << 20, 16).unwrap().start).collect();
+        for (number, block) in blocks.iter().enumerate() {
+            // SAFETY: the block is larger than that.
+            unsafe { block.write_bytes(number as u8 + 1, 4096) };
+        }
+        // Every second block, so that the freed ones do not touch.
+        [0, 2, 4].map(|i| assert!(large.free(blocks[i])));
+        let block = large.allocate(5 << 20, 16).unwrap();
+        assert!(!block.zeroed);
+        assert_eq!(large.totals(), (3, 9 << 20, 1 << 20));
+        for i in [1, 3] {
+            // SAFETY: the block is live.
+            assert_eq!(unsafe { blocks[i].read() }, i as u8 + 1, "a neighbour was overwritten");
+        }
+        // SAFETY: the block has 5 MiB.
+        unsafe { block.start.write_bytes(7, 5 << 20) };
+        let grown = large.resize(block.start, 9 << 20).unwrap();
+        // SAFETY: the first 5 MiB came along.
+        let bytes = unsafe { core::slice::from_raw_parts(grown.as_ptr(), 5 << 20) };
+        assert!(bytes.iter().all(|&byte| byte == 7));
+        assert_eq!(large.totals(), (3, 13 << 20, 0));
+        assert!(large.free(grown));
+        large.purge(0);
     }
 
     #[test]

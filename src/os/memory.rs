@@ -91,6 +91,17 @@ pub(crate) fn remap(start: NonNull<u8>, old_len: usize, new_len: usize, may_move
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }
 
+/// Moves the pages of a mapping to `place`, which is `len` bytes of another mapping of the caller's that give way. `false`,
+/// with nothing changed at the old place, if the kernel refuses.
+pub(crate) fn move_pages(start: NonNull<u8>, len: usize, place: NonNull<u8>) -> bool {
+    SYSTEM_CALLS.mremap.add_shared(1);
+    keeping_errno(|| {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: the caller owns both ranges.
+        unsafe { libc::mremap(start.as_ptr().cast(), len, len, flags, place.as_ptr()) != libc::MAP_FAILED }
+    })
+}
+
 /// Gives the memory behind whole pages back and keeps the addresses; they read as zero afterwards. `false` if the kernel
 /// refused (locked memory), in which case the contents are unchanged.
 pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {

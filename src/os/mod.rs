@@ -7,7 +7,9 @@ mod processors;
 mod text;
 mod thread;
 
-pub(crate) use memory::{Break, discard, grow_break, map, map_aligned, page_size, remap, shrink_break, unmap};
+pub(crate) use memory::{
+    Break, discard, grow_break, map, map_aligned, move_pages, page_size, remap, shrink_break, unmap,
+};
 pub(crate) use processors::processors;
 pub(crate) use text::{append_to_file, environment, process_name, read_file, write_standard_error};
 #[cfg(any(feature = "late-load", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]

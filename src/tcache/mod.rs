@@ -32,7 +32,7 @@ mod slot;
 
 pub(crate) use lifecycle::CACHES;
 
-use crate::arena::{ARENAS, Growth, Owner, Slab, slab_containing};
+use crate::arena::{ARENAS, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::block::{BlockPtr, Chain, blocks_from};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
@@ -377,7 +377,10 @@ impl ThreadCache {
                 reclaim();
                 take(Growth::Denied)
             })
-            .or_else(|| take(Growth::Allowed))
+            .or_else(|| {
+                LARGE.yield_bytes(SEGMENT_SIZE);
+                take(Growth::Allowed)
+            })
             .or_else(|| {
                 LARGE.purge(0);
                 take(Growth::Allowed)
