@@ -103,10 +103,8 @@ impl Caches {
 
     fn make(&self) -> Option<&'static ThreadCache> {
         let memory = metadata::allocate::<ThreadCache>()?;
-        // SAFETY: the memory is aligned, large enough and nobody else's.
-        unsafe { memory.write(ThreadCache::new()) };
-        // SAFETY: it was just written, and lives for ever.
-        let cache: &'static ThreadCache = unsafe { memory.as_ref() };
+        // SAFETY: the memory is aligned, large enough, zeroed, nobody else's, and lives for ever.
+        let cache = unsafe { ThreadCache::create(memory) };
         let _making = self.making.lock();
         let number = self.count.load(Ordering::Relaxed);
         if number == 1 {

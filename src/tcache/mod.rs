@@ -280,7 +280,21 @@ fn free_remote(slab: &'static Slab, block: BlockPtr) {
 }
 
 impl ThreadCache {
-    pub(crate) const fn new() -> Self {
+    /// Makes a cache of zeroed memory. Most of a cache is zeroes, and pages that are never used are never touched.
+    ///
+    /// # Safety
+    /// The memory must be zeroed, the caller's, and stay for ever.
+    unsafe fn create(memory: NonNull<Self>) -> &'static Self {
+        // SAFETY: zeroes are a valid cache: null pointers, `None`, numbers, free locks, the state LIVE.
+        let cache: &'static Self = unsafe { memory.as_ref() };
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            let _ = cache.magazine(class).unload(class);
+        }
+        cache
+    }
+
+    /// A cache that no thread has.
+    const fn new() -> Self {
         let mut magazines = [const { Magazine::new(SizeClass::from_index(0)) }; size_class::COUNT];
         let mut i = 0;
         while i < size_class::COUNT {
@@ -426,10 +440,11 @@ impl ThreadCache {
                     self.tick();
                 }
             }
-            Gathered::Send(first, second) => {
-                first.into_iter().chain(second).for_each(|parcel| self.send(parcel));
+            Gathered::Send(parcel) => {
+                self.send(parcel);
                 self.tick();
             }
+            Gathered::Full => self.outbox.drain().for_each(|parcel| self.send(parcel)),
             Gathered::Twice => freed_twice(block, class.block_size()),
         }
     }
