@@ -161,7 +161,7 @@ unsafe fn free_elsewhere(address: *mut u8) {
         if !LARGE.free(start) {
             report::bad_pointer("free", address, fault_outside(start));
         }
-        return;
+        return tcache::tick();
     }
     // SAFETY: the address lies in a segment, and the caller gives the block up.
     if unsafe { tcache::free_in_slab(start) } {
@@ -170,6 +170,7 @@ unsafe fn free_elsewhere(address: *mut u8) {
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", address, fault_inside(start));
     }
+    tcache::tick();
 }
 
 /// Frees a block of a Rust layout.

@@ -40,7 +40,6 @@ use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Counter, Mutex};
-use core::hint::cold_path;
 use core::ptr::NonNull;
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
@@ -113,6 +112,11 @@ const HOUSEKEEPING_MS: u64 = 100;
 const PURGE_BUDGET: usize = 4096;
 /// When this many chains of a class wait in an inbox, the sender settles them itself if the owner is not about to.
 const PILE: u16 = 64;
+
+/// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
+#[cold]
+#[inline]
+fn cold_path() {}
 
 /// Takes a block of the class; null, with `errno` set, when there is no memory.
 #[inline(always)]
@@ -193,10 +197,10 @@ pub(crate) fn start() -> bool {
     lifecycle::own_or_attach().is_some()
 }
 
-/// Gives housekeeping its turn; called on slow paths that have no cache in hand.
+/// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.
 pub(crate) fn tick() {
     if let Some(cache) = lifecycle::own() {
-        cache.tick();
+        cache.look_at_clock();
     }
 }
 
@@ -500,9 +504,12 @@ impl ThreadCache {
     fn tick(&'static self) {
         let calls = self.slow_calls.get().wrapping_add(1);
         self.slow_calls.set(calls);
-        if !calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
-            return;
+        if calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
+            self.look_at_clock();
         }
+    }
+
+    fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
             self.last_housekeeping.set(now);
@@ -514,15 +521,18 @@ impl ThreadCache {
     #[cold]
     fn keep_house(&'static self) {
         self.outbox.drain().for_each(|parcel| self.send(parcel));
+        let mut idle = [false; size_class::COUNT];
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-            if !self.busy[class.index()].take() {
+            idle[class.index()] = !self.busy[class.index()].get();
+            if idle[class.index()] {
                 self.settle_magazine(class);
             }
+            self.busy[class.index()].set(false);
         }
         {
             let mut slabs = self.slabs.lock();
             for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-                if !self.busy[class.index()].get() {
+                if idle[class.index()] {
                     self.settle_arrivals(&mut slabs, class);
                 }
             }
@@ -551,7 +561,6 @@ impl ThreadCache {
         self.settle(young);
         self.settle(old);
         self.note(class);
-        self.busy[class.index()].set(false);
     }
 
     /// Gives away everything that the thread holds.
