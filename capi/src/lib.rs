@@ -8,6 +8,15 @@
 use core::ffi::{c_int, c_void};
 use terrace_core::c_face;
 
+// The functions that every object brings along itself, such as `atexit`, come with the C library's linker script.
+#[link(name = "c")]
+unsafe extern "C" {}
+
+/// Named by unwinding tables that unoptimised builds keep; nothing unwinds, so it is never called.
+#[cfg(debug_assertions)]
+#[unsafe(no_mangle)]
+pub extern "C" fn rust_eh_personality() {}
+
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     c_face::panicked(info)

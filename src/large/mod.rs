@@ -235,7 +235,7 @@ mod tests {
             unsafe { block.write_bytes(number as u8 + 1, 4096) };
         }
         // Every second block, so that the freed ones do not touch.
-        [0, 2, 4].map(|i| assert!(large.free(blocks[i])));
+        [0, 2, 4].into_iter().for_each(|i| assert!(large.free(blocks[i])));
         let block = large.allocate(5 << 20, 16).unwrap();
         assert!(!block.zeroed);
         assert_eq!(large.totals(), (3, 9 << 20, 1 << 20));

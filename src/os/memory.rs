@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_refused_mapping_is_none_and_leaves_errno_alone() {
         super::super::set_errno(77);
-        assert!(map(usize::MAX / 2 & !(page_size() - 1)).is_none());
+        assert!(map((usize::MAX / 2) & !(page_size() - 1)).is_none());
         assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(77));
     }
 }
