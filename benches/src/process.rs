@@ -1,0 +1,82 @@
+//! What the kernel says about a process: memory and processor time.
+
+use std::fs;
+use std::io;
+
+/// The resident memory of a process, in KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// All resident pages, exact (`Rss` of `smaps_rollup`).
+    pub total_kib: u64,
+    /// Pages that no file backs.
+    pub anonymous_kib: u64,
+    /// The highest `total_kib` of the process's life (`VmHWM`), as exact as the kernel's counters: some tens of pages.
+    pub peak_kib: u64,
+}
+
+impl Resident {
+    /// Reads the figures of the process `pid`, or of this one for `self`.
+    ///
+    /// # Errors
+    /// If the process is gone, or belongs to somebody else.
+    pub fn of(pid: &str) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Ok(Self {
+            total_kib: field(&rollup, "Rss:"),
+            anonymous_kib: field(&rollup, "Anonymous:"),
+            peak_kib: field(&status, "VmHWM:"),
+        })
+    }
+}
+
+/// The number after `name` at the start of a line, or zero.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// What a process has used up since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time of all threads, in nanoseconds.
+    pub cpu_ns: u64,
+    /// The system's share of it, in nanoseconds.
+    pub system_ns: u64,
+    /// Page faults that needed no input.
+    pub faults: u64,
+}
+
+impl Usage {
+    /// The figures of this process.
+    pub fn now() -> Self {
+        // SAFETY: `rusage` is plain numbers, for which all zeroes are valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to a structure of the right type.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+        let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
+        let system_ns = nanoseconds(usage.ru_stime);
+        Self { cpu_ns: nanoseconds(usage.ru_utime) + system_ns, system_ns, faults: usage.ru_minflt as u64 }
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns - earlier.cpu_ns,
+            system_ns: self.system_ns - earlier.system_ns,
+            faults: self.faults - earlier.faults,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_resident_memory_and_a_peak() {
+        let resident = Resident::of("self").expect("a process may read its own figures");
+        assert!(resident.total_kib > 0 && resident.anonymous_kib <= resident.total_kib, "{resident:?}");
+        assert!(resident.peak_kib > 0, "{resident:?}");
+    }
+}
