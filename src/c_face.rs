@@ -4,6 +4,7 @@
 //! Semantics and `errno` are those of the Linux manual pages malloc(3), posix_memalign(3) and malloc_usable_size(3).
 
 use crate::heap::{self, C_ALIGN};
+use crate::options::OPTIONS;
 use crate::os;
 use crate::size_class::SizeClass;
 use crate::{statistics, tcache};
@@ -21,6 +22,7 @@ fn fail(error: i32) -> *mut u8 {
 /// Calls that come earlier find everything in place as well.
 pub fn start() {
     if tcache::start() {
+        OPTIONS.read_environment();
         statistics::register_exit_report();
     }
 }

@@ -110,7 +110,12 @@ fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     {
         return Some(run);
     }
-    if let Some(block) = LARGE.allocate(size, align) {
+    let block = LARGE.allocate(size, align).or_else(|| {
+        // The kernel is out of addresses, memory or mappings: it gets back all that is kept for later.
+        purge();
+        LARGE.allocate(size, align)
+    });
+    if let Some(block) = block {
         return Some(Fresh { start: block.start, zeroed: block.zeroed });
     }
     // No mapping is to be had. Free pages that an arena still has may hold the block.
@@ -218,6 +223,9 @@ fn find(call: &str, start: NonNull<u8>) -> Block {
     // SAFETY: the address lies in a segment.
     let slab = unsafe { slab_containing(start) };
     if slab.is_block_start(start) {
+        if tcache::was_just_freed(slab, start) {
+            report::bad_pointer(call, start.as_ptr(), Fault::Freed { size: slab.block_size() });
+        }
         return Block::Small(slab.class());
     }
     match ARENAS.medium_size(start) {
@@ -234,7 +242,7 @@ pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
 fn fault_outside(address: NonNull<u8>) -> Fault {
     match LARGE.find_around(address) {
         Some(mapping) => Fault::Inside { size: mapping.len, offset: address.addr().get() - mapping.start.addr().get() },
-        None => Fault::Foreign,
+        None => LARGE.find_freed(address).map_or(Fault::Foreign, |range| Fault::FreedMapping { size: range.len }),
     }
 }
 
@@ -266,7 +274,9 @@ pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
     let block = find("realloc", start);
     let stays = match block {
         // A block that is at least half used stays where it is.
-        Block::Small(class) => size <= class.block_size() && size > class.block_size() / 2,
+        Block::Small(class) => {
+            (size <= class.block_size() && size > class.block_size() / 2) || SizeClass::of(size) == Some(class)
+        }
         Block::Medium(_) | Block::Large(_) => SizeClass::of(size).is_none() && fits_in_place(&block, start, size),
     };
     if stays {
@@ -278,6 +288,10 @@ pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
         return moved.as_ptr();
     }
     let new = allocate_c(size);
+    if new.is_null() && size <= block.usable_size() {
+        // There is no memory for a smaller block; the one there is will do.
+        return start.as_ptr();
+    }
     // SAFETY: both blocks are the caller's, the new one of at least `size` bytes.
     unsafe { move_block(start, new, block.usable_size().min(size)) }
 }

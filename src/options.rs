@@ -15,14 +15,13 @@ use crate::arena::{MAX_ARENAS, MAX_RUN_PAGES, PAGE, Source};
 use crate::os;
 use crate::report;
 use crate::size_class::MAX_SMALL;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use core::ffi::{CStr, c_char};
-use core::ptr;
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::ffi::CStr;
 
 /// The options of this process.
 pub(crate) static OPTIONS: Options = Options::new();
 
-/// Written once, before any thread has a cache, by the thread that initialises the allocator; read by any. `Relaxed`: the
+/// Written once, as a rule before any thread has a cache, by the thread that initialises the allocator; read by any. `Relaxed`: the
 /// initialisation itself is what readers synchronise with.
 pub(crate) struct Options {
     /// 0: by the processors.
@@ -31,12 +30,18 @@ pub(crate) struct Options {
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
     mmap_threshold: AtomicUsize,
-    /// Null, or a C string of the environment.
-    stats: AtomicPtr<c_char>,
+    /// What `TERRACE_STATS` says, ended by a zero: a copy, since programs overwrite their environment. Empty if it asks for
+    /// nothing; cut off where it is too long for a path.
+    stats: [AtomicU8; STATS_LEN],
+    /// 1 once the environment was read.
+    read: AtomicU32,
 }
 
 /// The largest run that an arena is asked for, in bytes, unless the option says less.
 const MMAP_THRESHOLD: usize = 1 << 20;
+
+/// Room for the value of `TERRACE_STATS`, in bytes.
+pub(crate) const STATS_LEN: usize = 1024;
 
 impl Options {
     const fn new() -> Self {
@@ -45,7 +50,8 @@ impl Options {
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
             mmap_threshold: AtomicUsize::new(MMAP_THRESHOLD),
-            stats: AtomicPtr::new(ptr::null_mut()),
+            stats: [const { AtomicU8::new(0) }; STATS_LEN],
+            read: AtomicU32::new(0),
         }
     }
 
@@ -66,14 +72,20 @@ impl Options {
         self.mmap_threshold.load(Ordering::Relaxed)
     }
 
-    /// What `TERRACE_STATS` says, if it asks for statistics.
-    pub(crate) fn stats(&self) -> Option<&'static CStr> {
-        let text = self.stats.load(Ordering::Relaxed);
-        // SAFETY: a string of the environment, as it was when the options were read.
-        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+    /// What `TERRACE_STATS` says, if it asks for statistics; `buffer` takes the text.
+    pub(crate) fn stats<'b>(&self, buffer: &'b mut [u8; STATS_LEN]) -> Option<&'b CStr> {
+        for (byte, stored) in buffer.iter_mut().zip(&self.stats) {
+            *byte = stored.load(Ordering::Relaxed);
+        }
+        CStr::from_bytes_until_nul(buffer).ok().filter(|text| !text.is_empty())
     }
 
+    /// Reads the environment, unless that was done. Before the C library has set the environment up, when the loader already
+    /// allocates, there is nothing to read: the library's own start then asks again.
     pub(crate) fn read_environment(&self) {
+        if !os::has_environment() || self.read.swap(1, Ordering::Relaxed) != 0 {
+            return;
+        }
         if let Some(count) = number(c"TERRACE_ARENAS", 1, MAX_ARENAS) {
             self.arenas.store(count, Ordering::Relaxed);
         }
@@ -91,7 +103,8 @@ impl Options {
         if let Some(stats) = os::environment(c"TERRACE_STATS")
             && !matches!(stats.to_bytes(), b"" | b"0")
         {
-            self.stats.store(stats.as_ptr().cast_mut(), Ordering::Relaxed);
+            let stored = self.stats[..STATS_LEN - 1].iter().zip(stats.to_bytes());
+            stored.for_each(|(stored, &byte)| stored.store(byte, Ordering::Relaxed));
         }
     }
 }

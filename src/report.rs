@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     Inside { size: usize, offset: usize },
     /// A block of `size` bytes that was freed and not handed out since.
     Freed { size: usize },
+    /// In the memory, of `size` bytes, of large blocks that were freed.
+    FreedMapping { size: usize },
     /// In the allocator's memory, where no block was handed out.
     NoBlock,
 }
@@ -26,6 +28,9 @@ impl fmt::Display for Fault {
                 )
             }
             Fault::Freed { size } => write!(f, "the block of {size} bytes was freed already (double free)"),
+            Fault::FreedMapping { size } => {
+                write!(f, "the address lies in {size} bytes of large blocks that were freed already (double free?)")
+            }
             Fault::NoBlock => write!(f, "the address lies in free memory of the heap, where there is no block"),
         }
     }
@@ -59,5 +64,12 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
 #[cold]
 pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) -> ! {
     say(format_args!("{call}({address:p}): {fault}"));
+    os::abort();
+}
+
+/// Reports that the allocator cannot go on and aborts.
+#[cold]
+pub(crate) fn fatal(what: &str) -> ! {
+    say(format_args!("{what}"));
     os::abort();
 }

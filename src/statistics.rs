@@ -3,7 +3,7 @@
 use crate::arena::ARENAS;
 use crate::large::LARGE;
 use crate::metadata::METADATA_BYTES;
-use crate::options::OPTIONS;
+use crate::options::{OPTIONS, STATS_LEN};
 use crate::os;
 use crate::size_class::{self, SizeClass};
 use crate::tcache::{self, CACHES};
@@ -191,7 +191,7 @@ impl fmt::Display for Statistics {
 
 /// Has the statistics printed at exit, if the options, which must have been read, ask for it. May allocate.
 pub(crate) fn register_exit_report() {
-    if OPTIONS.stats().is_some() {
+    if OPTIONS.stats(&mut [0; STATS_LEN]).is_some() {
         // Where there is no memory to remember the function, nothing is printed.
         let _ = os::on_exit(report_at_exit);
     }
@@ -213,7 +213,8 @@ impl Write for Page {
 }
 
 extern "C" fn report_at_exit() {
-    let Some(place) = OPTIONS.stats() else { return };
+    let mut place = [0; STATS_LEN];
+    let Some(place) = OPTIONS.stats(&mut place) else { return };
     let mut name = [0; 32];
     let name = core::str::from_utf8(os::process_name(&mut name)).unwrap_or("?");
     let mut page = Page { bytes: [0; 6 << 10], len: 0 };

@@ -70,6 +70,10 @@ impl Run {
         self.pages.get() as usize
     }
 
+    pub(crate) fn is_zeroed(&self) -> bool {
+        self.zeroed.get()
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty.get()
     }
@@ -139,13 +143,10 @@ impl GeneralHeap {
         }
     }
 
-    /// Takes in a new segment's pages, all zero.
-    pub(crate) fn add_segment(&self, segment: &'static Segment) {
-        self.insert(
-            Spot { segment, page: HEADER_PAGES },
-            MAX_RUN_PAGES,
-            Freshness { dirty: false, zeroed: true, stamp: 0 },
-        );
+    /// Takes in the pages of a segment that has no runs.
+    pub(crate) fn add_segment(&self, segment: &'static Segment, zeroed: bool) {
+        let freshness = Freshness { zeroed, age: None };
+        self.insert(Spot { segment, page: HEADER_PAGES }, MAX_RUN_PAGES, freshness);
     }
 
     /// Takes out a segment that `is_wholly_free`.
@@ -166,6 +167,7 @@ impl GeneralHeap {
         let (len, freshness) = (run.pages(), Freshness::of(run));
         self.withdraw(spot);
         let (before, after) = (start - spot.page, len - (start - spot.page) - pages);
+        // What is left over stands among the dirty runs where the whole stood.
         if before > 0 {
             self.insert(spot, before, freshness);
         }
@@ -203,31 +205,36 @@ impl GeneralHeap {
 
     fn free_pages_at(&self, spot: Spot, pages: usize) {
         let (mut first, mut len) = (spot.page, pages);
-        let now = os::clock_ms() as u32;
-        let mut stamp = now;
         spot.run().state.set(RunState::Inner);
-        // The age of the larger part counts, so that a run does not stay young for ever by small additions.
-        let mut largest = pages;
+        // The age of the largest part counts, so that a run does not stay young for ever by small additions.
+        let (mut largest, mut oldest_part): (usize, Option<Age>) = (pages, None);
         let behind = spot.segment.runs[first - 1].free_behind.get() as usize;
-        if behind > 0 {
-            let neighbour = spot.at(first - behind);
-            if neighbour.run().is_dirty() && behind > largest {
-                (largest, stamp) = (behind, neighbour.run().stamp.get());
-            }
+        let mut join = |neighbour: Spot| {
+            let run = neighbour.run();
+            let age = Age::of(run);
             self.withdraw(neighbour);
-            (first, len) = (neighbour.page, len + behind);
-        }
-        let end = spot.page + pages;
-        if let Some(run) = spot.segment.runs.get(end)
-            && run.state() == RunState::Free
-        {
-            if run.is_dirty() && run.pages() > largest {
-                stamp = run.stamp.get();
+            // A run that has just left the list cannot mark a place in it.
+            if let Some(part) = &mut oldest_part
+                && part.before.is_some_and(|before| ptr::eq(before, run))
+            {
+                part.before = age.and_then(|age| age.before);
+            }
+            if run.pages() > largest && age.is_some() {
+                (largest, oldest_part) = (run.pages(), age);
             }
             len += run.pages();
-            self.withdraw(spot.at(end));
+        };
+        if behind > 0 {
+            first -= behind;
+            join(spot.at(first));
         }
-        self.insert(spot.at(first), len, Freshness { dirty: true, zeroed: false, stamp });
+        let end = spot.page + pages;
+        if spot.segment.runs.get(end).is_some_and(|run| run.state() == RunState::Free) {
+            join(spot.at(end));
+        }
+        let young = || Age { stamp: os::clock_ms() as u32, before: self.newest.get() };
+        let age = Some(oldest_part.unwrap_or_else(young));
+        self.insert(spot.at(first), len, Freshness { zeroed: false, age });
     }
 
     /// Makes a medium run longer or shorter where it lies; `false`, and no change, when what follows it is not free
@@ -263,7 +270,9 @@ impl GeneralHeap {
     pub(crate) fn purge(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
         let mut purged = 0;
         while let Some(run) = self.oldest.get() {
-            if purged >= budget || (now_ms as u32).wrapping_sub(run.stamp.get()) < age_ms {
+            // A stamp can be younger than `now`, which was read before the lock was taken.
+            let age = (now_ms as u32).wrapping_sub(run.stamp.get()) as i32;
+            if purged >= budget || (age.max(0) as u32) < age_ms {
                 break;
             }
             let spot = Spot::of(run);
@@ -285,9 +294,9 @@ impl GeneralHeap {
         self.free.insert(run);
         self.free_pages.set(self.free_pages.get() + pages);
         run.dirty.set(false);
-        if freshness.dirty {
-            run.stamp.set(freshness.stamp);
-            self.soil(run);
+        if let Some(age) = freshness.age {
+            run.stamp.set(age.stamp);
+            self.soil(run, age.before);
         }
     }
 
@@ -301,14 +310,8 @@ impl GeneralHeap {
         spot.segment.runs[spot.page + run.pages() - 1].free_behind.set(0);
     }
 
-    /// Enters a run into the list of dirty ones, behind all that are older.
-    fn soil(&self, run: &'static Run) {
-        let mut before = self.newest.get();
-        while let Some(older) = before
-            && (older.stamp.get().wrapping_sub(run.stamp.get()) as i32) > 0
-        {
-            before = older.older.get();
-        }
+    /// Enters a run into the list of dirty ones, right behind `before`, which is the youngest of those that are older.
+    fn soil(&self, run: &'static Run, before: Option<&'static Run>) {
         let after = before.map_or(self.oldest.get(), |older| older.newer.get());
         run.older.set(before);
         run.newer.set(after);
@@ -355,14 +358,27 @@ impl GeneralHeap {
 /// What is known of the memory of a free run.
 #[derive(Clone, Copy)]
 struct Freshness {
-    dirty: bool,
     zeroed: bool,
+    /// Of a dirty run.
+    age: Option<Age>,
+}
+
+/// A run's place among the dirty ones.
+#[derive(Clone, Copy)]
+struct Age {
     stamp: u32,
+    before: Option<&'static Run>,
+}
+
+impl Age {
+    fn of(run: &Run) -> Option<Self> {
+        run.dirty.get().then(|| Self { stamp: run.stamp.get(), before: run.older.get() })
+    }
 }
 
 impl Freshness {
     fn of(run: &Run) -> Self {
-        Self { dirty: run.dirty.get(), zeroed: run.zeroed.get(), stamp: run.stamp.get() }
+        Self { zeroed: run.zeroed.get(), age: Age::of(run) }
     }
 }
 
@@ -389,7 +405,7 @@ mod tests {
         // SAFETY: a fresh mapping, never returned.
         let segment = unsafe { Segment::create(memory, 0, false) };
         let heap = GeneralHeap::new();
-        heap.add_segment(segment);
+        heap.add_segment(segment, true);
         (heap, segment)
     }
 

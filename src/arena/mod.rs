@@ -144,8 +144,13 @@ impl Arenas {
     ) -> Option<Pages> {
         let count = self.count();
         let first = hint.get() % count;
+        if HEADER_PAGES.next_multiple_of(align) + pages > PAGES {
+            // Not even an empty segment has such a run.
+            return None;
+        }
         if growth == Growth::Allowed {
-            return self.arenas[first].take_or_grow(first, pages, align, state);
+            let grown = self.arenas[first].take_or_grow(first, pages, align, state);
+            return grown.or_else(|| self.arenas.iter().find_map(|arena| arena.take(pages, align, state)));
         }
         for index in (first..count).chain(0..first) {
             let Some(heap) = self.arenas[index].heap.try_lock() else { continue };
@@ -324,6 +329,11 @@ impl Arena {
         Self { heap: Mutex::new(heap), segments: Counter::new() }
     }
 
+    fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
+        let taken = self.heap.lock().general.take(pages, align, state)?;
+        Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed })
+    }
+
     fn take_or_grow(&self, index: usize, pages: usize, align: usize, state: RunState) -> Option<Pages> {
         let mut heap = self.heap.lock();
         loop {
@@ -344,7 +354,7 @@ impl Arena {
             // SAFETY: the supply gives fresh, aligned, zeroed segments, and they stay until they are given back.
             let segment = unsafe { Segment::create(supplied.memory, index as u32, supplied.from_break) };
             if SEGMENTS.register(segment) {
-                self.link(heap, segment);
+                self.link(heap, segment, true);
                 return true;
             }
             source::give_back(supplied.memory, supplied.from_break);
@@ -354,14 +364,14 @@ impl Arena {
         false
     }
 
-    fn link(&self, heap: &Heap, segment: &'static Segment) {
+    fn link(&self, heap: &Heap, segment: &'static Segment, zeroed: bool) {
         let next = heap.segments.replace(Some(segment));
         segment.header.next.set(next);
         segment.header.previous.set(None);
         if let Some(next) = next {
             next.header.previous.set(Some(segment));
         }
-        heap.general.add_segment(segment);
+        heap.general.add_segment(segment, zeroed);
         self.segments.add(1);
     }
 
@@ -383,7 +393,7 @@ impl Arena {
                 continue;
             }
             let (arena, from_break) = (segment.header.arena.get(), segment.header.from_break.get());
-            let memory = segment.start();
+            let (memory, zeroed) = (segment.start(), segment.runs[HEADER_PAGES].is_zeroed());
             self.unlink(heap, segment);
             SEGMENTS.unregister(segment);
             if !source::give_back(memory, from_break) {
@@ -391,7 +401,7 @@ impl Arena {
                 // SAFETY: the segment is still mapped; what its tables hold describes no run, or they read as zero.
                 let segment = unsafe { Segment::create(memory, arena, from_break) };
                 if SEGMENTS.register(segment) {
-                    self.link(heap, segment);
+                    self.link(heap, segment, zeroed);
                 }
             }
         }

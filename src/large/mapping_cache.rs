@@ -9,6 +9,8 @@ use core::ptr::NonNull;
 
 /// Ranges kept at most.
 const RANGES: usize = 64;
+/// A range is not cut more finely than this when a part of it is evicted, in bytes: whole pages of any kernel.
+const EVICTED_AT_LEAST: usize = 64 << 10;
 /// Bytes kept at most.
 const MAX_BYTES: usize = 256 << 20;
 
@@ -77,6 +79,12 @@ impl MappingCache {
         true
     }
 
+    /// The range that an address lies in.
+    pub(crate) fn find_around(&self, address: NonNull<u8>) -> Option<Mapping> {
+        let around = |mapping: &Mapping| (mapping.start..mapping.end()).contains(&address);
+        self.ranges.iter().flatten().map(|range| range.mapping).find(around)
+    }
+
     /// Puts a freed mapping in; `false`, and no change, when it is larger than the whole cache may be or there is no room
     /// for another range. The caller makes room first with `evict_oldest`.
     #[must_use = "a mapping that was not taken in must be unmapped"]
@@ -109,9 +117,46 @@ impl MappingCache {
         len <= MAX_BYTES && (self.bytes + len > MAX_BYTES || self.ranges.iter().all(Option::is_some))
     }
 
+    /// Takes `len` bytes aligned to `align` from the smallest range that has them.
+    pub(crate) fn take_aligned(&mut self, len: usize, align: usize) -> Option<Mapping> {
+        let place = |mapping: &Mapping| {
+            let start = mapping.start.addr().get();
+            let skip = start.checked_next_multiple_of(align)? - start;
+            (skip.checked_add(len)? <= mapping.len).then_some(skip)
+        };
+        // A cut out of the middle leaves a range more than there was.
+        let spare = self.ranges.iter().position(Option::is_none)?;
+        let slot = (0..RANGES)
+            .filter(|&slot| self.ranges[slot].is_some_and(|range| place(&range.mapping).is_some()))
+            .min_by_key(|&slot| self.ranges[slot].map_or(0, |range| range.mapping.len))?;
+        let range = self.ranges[slot]?;
+        let (before, after) = range.mapping.split_at(place(&range.mapping)?);
+        let (taken, after) = after.split_at(len);
+        let stamped = |mapping: Mapping| (mapping.len > 0).then_some(Range { mapping, stamp: range.stamp });
+        self.ranges[slot] = stamped(before);
+        self.ranges[spare] = stamped(after);
+        self.bytes -= len;
+        Some(taken)
+    }
+
+    /// Takes out up to about `most` bytes, from the end of the oldest range, for the caller to unmap.
+    pub(crate) fn evict_some(&mut self, now_ms: u32, most: usize) -> Option<Mapping> {
+        let oldest = self.evict_oldest(now_ms, 0)?;
+        let keep = oldest.len.saturating_sub(most) & !(EVICTED_AT_LEAST - 1);
+        let (kept, evicted) = oldest.split_at(keep);
+        if keep > 0 {
+            // It stands where it stood; only its age is lost, which the next eviction finds again.
+            let put = self.put(kept, now_ms.wrapping_sub(1));
+            debug_assert!(put);
+        }
+        Some(evicted)
+    }
+
     /// Takes out the oldest range that is at least `age_ms` old, for the caller to unmap.
     pub(crate) fn evict_oldest(&mut self, now_ms: u32, age_ms: u32) -> Option<Mapping> {
-        let age = |slot: &&mut Option<Range>| slot.map_or(0, |range| now_ms.wrapping_sub(range.stamp));
+        // A stamp can be younger than `now`, which was read before the lock was taken.
+        let age =
+            |slot: &&mut Option<Range>| slot.map_or(0, |range| (now_ms.wrapping_sub(range.stamp) as i32).max(0) as u32);
         let slot = self.ranges.iter_mut().filter(|slot| slot.is_some()).max_by_key(age)?;
         if age(&slot) < age_ms {
             return None;
@@ -175,6 +220,28 @@ mod tests {
         assert!(cache.take_behind(mapping(0, 2).end(), 4096));
         assert_eq!(cache.bytes(), 0);
         assert_eq!(cache.take_piece(4096), None);
+    }
+
+    #[test]
+    fn an_aligned_part_is_cut_out_of_a_range() {
+        let mut cache = MappingCache::new();
+        // Pages 1 to 10; the test's page 0 lies at address 4096.
+        assert!(cache.put(mapping(0, 10), 1));
+        assert_eq!(cache.take_aligned(2 * 4096, 4 * 4096), Some(mapping(3, 2)));
+        assert_eq!(cache.bytes(), 8 * 4096);
+        assert_eq!(cache.take(3 * 4096), Some(mapping(0, 3)));
+        assert_eq!(cache.take(5 * 4096), Some(mapping(5, 5)));
+    }
+
+    #[test]
+    fn a_part_of_the_oldest_range_can_be_evicted() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 64), 1));
+        let evicted = cache.evict_some(5, 16 * 4096).unwrap();
+        assert_eq!(evicted, mapping(48, 16));
+        assert_eq!(cache.bytes(), 48 * 4096);
+        assert_eq!(cache.evict_some(5, 1 << 30), Some(mapping(0, 48)));
+        assert!(cache.evict_some(5, 1).is_none());
     }
 
     #[test]

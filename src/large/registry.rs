@@ -86,6 +86,7 @@ impl Registry {
 
     /// Enters a block by an entry that `detach` took out; cannot fail.
     pub(crate) fn attach(&self, entry: Detached, mapping: Mapping) {
+        debug_assert!(mapping.len > 0);
         entry.0.mapping.set(Some(mapping));
         let bucket = self.bucket(mapping.start);
         entry.0.next.set(bucket.replace(Some(entry.0)));
@@ -128,6 +129,13 @@ impl Registry {
 }
 
 impl Mapping {
+    /// The first `len` bytes, and the rest.
+    pub(crate) fn split_at(self, len: usize) -> (Self, Self) {
+        debug_assert!(len <= self.len);
+        let front = Self { start: self.start, len };
+        (front, Self { start: front.end(), len: self.len - len })
+    }
+
     pub(crate) fn end(&self) -> NonNull<u8> {
         // SAFETY: one past the mapping's last byte.
         unsafe { self.start.add(self.len) }

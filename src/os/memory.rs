@@ -102,6 +102,20 @@ pub(crate) fn move_pages(start: NonNull<u8>, len: usize, place: NonNull<u8>) -> 
     })
 }
 
+/// Maps zeroed memory at a place that may have been cleared of its mapping; `false` if something is mapped there.
+pub(crate) fn map_again(place: NonNull<u8>, len: usize) -> bool {
+    let writable = libc::PROT_READ | libc::PROT_WRITE;
+    match mmap(place.as_ptr(), len, writable, libc::MAP_FIXED_NOREPLACE) {
+        Some(at) if at == place => true,
+        // A kernel older than the flag takes the place for a hint.
+        Some(elsewhere) => {
+            unmap(elsewhere, len);
+            false
+        }
+        None => false,
+    }
+}
+
 /// Gives the memory behind whole pages back and keeps the addresses; they read as zero afterwards. `false` if the kernel
 /// refused (locked memory), in which case the contents are unchanged.
 pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {

@@ -8,15 +8,15 @@ mod text;
 mod thread;
 
 pub(crate) use memory::{
-    Break, discard, grow_break, map, map_aligned, move_pages, page_size, remap, shrink_break, unmap,
+    Break, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, shrink_break, unmap,
 };
 pub(crate) use processors::processors;
-pub(crate) use text::{append_to_file, environment, process_name, read_file, write_standard_error};
+pub(crate) use text::{append_to_file, environment, has_environment, process_name, read_file, write_standard_error};
 #[cfg(any(feature = "late-load", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
     abort, clock_ms, fork_handlers, futex_wait, futex_wake_one, on_exit, process_id, thread_key, thread_key_set,
-    yield_now,
+    thread_number, yield_now,
 };
 
 use crate::sync::Counter;

@@ -1,4 +1,7 @@
 //! Small reads and writes of text: files of the kernel, the environment, standard error.
+//!
+//! By bare system calls: the C library's `open`, `read` and `write` are points at which a thread can be cancelled, and
+//! `malloc` must not be one.
 
 use super::keeping_errno;
 use core::ffi::CStr;
@@ -6,15 +9,13 @@ use core::ffi::CStr;
 /// Reads the beginning of a file into `buffer`.
 pub(crate) fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let read = keeping_errno(|| {
-        // SAFETY: the path is a C string.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        let file = open(path, libc::O_RDONLY);
         if file < 0 {
             return -1;
         }
         // SAFETY: the buffer is valid for its length.
-        let read = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
-        // SAFETY: the file was opened above and is closed once.
-        unsafe { libc::close(file) };
+        let read = unsafe { libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len()) };
+        close(file);
         read
     });
     buffer.get(..usize::try_from(read).ok()?)
@@ -23,31 +24,48 @@ pub(crate) fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8
 /// Appends the text to a file, which is created if need be.
 pub(crate) fn append_to_file(path: &CStr, text: &[u8]) {
     keeping_errno(|| {
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
-        // SAFETY: the path is a C string.
-        let file = unsafe { libc::open(path.as_ptr(), flags, 0o600) };
+        let file = open(path, libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT);
         if file >= 0 {
             write_all(file, text);
-            // SAFETY: the file was opened above and is closed once.
-            unsafe { libc::close(file) };
+            close(file);
         }
     });
 }
 
 /// Writes straight to standard error; what cannot be written is dropped, since there is nowhere else to say so.
 pub(crate) fn write_standard_error(text: &[u8]) {
-    keeping_errno(|| write_all(libc::STDERR_FILENO, text));
+    keeping_errno(|| write_all(libc::STDERR_FILENO.into(), text));
 }
 
-fn write_all(file: i32, mut text: &[u8]) {
+fn open(path: &CStr, flags: i32) -> libc::c_long {
+    // SAFETY: the path is a C string.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) }
+}
+
+fn close(file: libc::c_long) {
+    // SAFETY: the caller opened the file and closes it once.
+    unsafe { libc::syscall(libc::SYS_close, file) };
+}
+
+fn write_all(file: libc::c_long, mut text: &[u8]) {
     while !text.is_empty() {
         // SAFETY: the text is valid for its length.
-        let written = unsafe { libc::write(file, text.as_ptr().cast(), text.len()) };
+        let written = unsafe { libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len()) };
         match usize::try_from(written) {
             Ok(n) if n > 0 => text = &text[n..],
             _ => return,
         }
     }
+}
+
+/// Whether the C library has set up the environment.
+pub(crate) fn has_environment() -> bool {
+    unsafe extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library defines the variable; a program that changes it while another thread allocates for the first
+    // time has a race with `getenv` as well.
+    !unsafe { environ }.is_null()
 }
 
 /// The value of an environment variable; nothing in a program that runs with more rights than its caller.

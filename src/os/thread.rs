@@ -41,6 +41,12 @@ pub(crate) fn clock_ms() -> u64 {
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
+/// A number that no other thread of the process has, and that a forked child's thread shares with its parent's; never 0.
+pub(crate) fn thread_number() -> usize {
+    // SAFETY: no preconditions.
+    unsafe { libc::pthread_self() as usize }
+}
+
 pub(crate) fn process_id() -> i32 {
     // SAFETY: no preconditions.
     unsafe { libc::getpid() }

@@ -7,12 +7,12 @@ mod mutex;
 mod once;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) use core::cell::Cell;
-pub(crate) use mutex::{Guard, Mutex};
+pub(crate) use mutex::{Guard, Mutex, set_forking};
 pub(crate) use once::Once;
 
 /// A counter that one thread at a time adds to and anybody reads: exact for its writer, never torn for a reader.

@@ -9,9 +9,12 @@
 //! | 1 `LOCKED` | held, nobody sleeps | the holder, to `FREE` (`Release`); a waiter, to `CONTENDED` |
 //! | 2 `CONTENDED` | held, somebody may sleep | the holder, to `FREE` and then wakes one |
 //!
+//! Around a `fork` one thread holds every lock and may still be called by the program's own handlers: it passes through.
+//! `FORKING` names that thread (0: none); only the thread itself writes and recognises its own number, so `Relaxed`.
+//!
 //! `Acquire` on taking pairs with `Release` on leaving: what the last holder wrote is visible to the next.
 
-use super::{AtomicU32, Ordering};
+use super::{AtomicU32, AtomicUsize, Ordering};
 use crate::os;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -22,6 +25,18 @@ const CONTENDED: u32 = 2;
 
 /// Looks at a held lock this many times before sleeping: about the time that a short slow path holds it.
 const SPINS: u32 = 60;
+
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Says that the calling thread has taken every lock on account of a `fork`, or that it is about to give them back.
+pub(crate) fn set_forking(forking: bool) {
+    FORKING.store(if forking { os::thread_number() } else { 0 }, Ordering::Relaxed);
+}
+
+fn is_forking() -> bool {
+    let forking = FORKING.load(Ordering::Relaxed);
+    forking != 0 && forking == os::thread_number()
+}
 
 pub(crate) struct Mutex<T> {
     state: AtomicU32,
@@ -36,6 +51,8 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 #[must_use]
 pub(crate) struct Guard<'a, T> {
     lock: &'a Mutex<T>,
+    /// Whether the lock was taken for this guard, and not by the `fork` that is under way.
+    taken: bool,
 }
 
 impl<T> Mutex<T> {
@@ -44,33 +61,34 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        if self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
-        }
-        Guard { lock: self }
+        let free = self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        Guard { lock: self, taken: free || self.lock_contended() }
     }
 
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.state
-            .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
-            .map(|_| Guard { lock: self })
+        let free = self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        free.then(|| Guard { lock: self, taken: true })
     }
 
+    /// `false` if the lock is held on account of a `fork` by this very thread.
     #[cold]
-    fn lock_contended(&self) {
+    fn lock_contended(&self) -> bool {
+        if is_forking() {
+            return false;
+        }
         for _ in 0..SPINS {
             core::hint::spin_loop();
             if self.state.load(Ordering::Relaxed) == FREE
                 && self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
-                return;
+                return true;
             }
         }
         // From here on the lock is taken as CONTENDED: this thread cannot know whether others sleep beside it.
         while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
             os::futex_wait(&self.state, CONTENDED);
         }
+        true
     }
 
     fn unlock(&self) {
@@ -98,7 +116,8 @@ impl<T> Mutex<T> {
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: this guard holds the lock, so no other reference to the value exists.
+        // SAFETY: this guard's thread holds the lock, so no other thread has a reference to the value; a thread that passes
+        // through on account of a `fork` has no other guard of the lock, since it was taken without one.
         unsafe { &*self.lock.value.get() }
     }
 }
@@ -112,7 +131,9 @@ impl<T> DerefMut for Guard<'_, T> {
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        self.lock.unlock();
+        if self.taken {
+            self.lock.unlock();
+        }
     }
 }
 

@@ -5,12 +5,17 @@
 //! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
 //! what a thread may hold, for each thread of the parent.
+//!
+//! Handlers that the program registered before this library run after ours in the parent's preparation and before ours
+//! afterwards, and may allocate: the forking thread passes through the locks that it holds.
 
 use super::CACHES;
+
 use crate::arena::ARENAS;
 use crate::large::LARGE;
 use crate::metadata;
 use crate::os;
+use crate::sync::set_forking;
 
 /// Has the handlers called around each `fork`. May allocate.
 pub(super) fn register() {
@@ -24,9 +29,11 @@ extern "C" fn prepare() {
     ARENAS.lock_for_fork();
     LARGE.lock_for_fork();
     metadata::lock_for_fork();
+    set_forking(true);
 }
 
 extern "C" fn parent() {
+    set_forking(false);
     metadata::unlock_after_fork();
     LARGE.unlock_after_fork();
     ARENAS.unlock_after_fork();
@@ -38,4 +45,5 @@ extern "C" fn child() {
     LARGE.renew_in_child();
     ARENAS.renew_in_child();
     CACHES.renew_in_child();
+    set_forking(false);
 }

@@ -6,7 +6,7 @@
 //!             □           □           □
 //! ```
 //!
-//! The head is a parcel: the first chain's head in the low 48 bits, and above it how many chains are waiting, so that a
+//! The head is a parcel: the first chain's head in the low 48 bits, and above it how many blocks are waiting (65,535 stands for more), so that a
 //! sender learns from its own step whether they pile up.
 //!
 //! | step | ordering | why |
@@ -28,12 +28,12 @@ impl Inbox {
         Self { head: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
-    /// Leaves a chain; says how many are waiting now.
+    /// Leaves a chain; says how many blocks are waiting now.
     pub(crate) fn push(&self, chain: Chain) -> u16 {
         let mut current = Parcel(self.head.load(Ordering::Relaxed));
         loop {
             Chains::link(chain, current.head());
-            let waiting = current.count().saturating_add(1);
+            let waiting = current.count().saturating_add(chain.count);
             let new = Parcel::new(Some(chain.head), waiting);
             match self.head.compare_exchange_weak(current.0, new.0, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return waiting,
@@ -82,8 +82,8 @@ mod tests {
         let inbox = Inbox::new();
         let (first, first_blocks) = chain(3);
         let (second, second_blocks) = chain(1);
-        assert_eq!(inbox.push(first), 1);
-        assert_eq!(inbox.push(second), 2);
+        assert_eq!(inbox.push(first), 3);
+        assert_eq!(inbox.push(second), 4);
         let mut chains = inbox.take_all();
         assert!(inbox.is_empty());
         for (blocks, count) in [(second_blocks, 1), (first_blocks, 3)] {

@@ -34,6 +34,9 @@ pub(crate) struct Caches {
     /// The cache made last; a list by `next`. Grows under `making`, read by any thread: stored with `Release` and loaded
     /// with `Acquire`, so that a cache is seen whole. Nothing ever leaves it.
     newest: AtomicPtr<ThreadCache>,
+    /// Where the next bounded walk begins: a cache, or null for the newest. Any thread moves it on; stored with `Release` and
+    /// loaded with `Acquire`, as `newest`.
+    cursor: AtomicPtr<ThreadCache>,
     /// How many caches were made. Written under `making`, read for statistics: `Relaxed`.
     count: AtomicUsize,
     /// How many caches are dormant: a hint that saves the search, so `Relaxed`.
@@ -52,6 +55,7 @@ impl Caches {
     const fn new() -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
+            cursor: AtomicPtr::new(ptr::null_mut()),
             count: AtomicUsize::new(0),
             dormant: AtomicUsize::new(0),
             making: Mutex::new(()),
@@ -70,6 +74,26 @@ impl Caches {
         core::iter::successors(at(&self.newest), move |cache| at(&cache.next))
     }
 
+    /// A bounded number of caches, from where the last such walk ended: what a slow path looks at must not grow with the
+    /// number of threads.
+    pub(crate) fn some(&self) -> impl Iterator<Item = &'static ThreadCache> {
+        const SOME: usize = 32;
+        // SAFETY: caches live for ever.
+        let begin = unsafe { self.cursor.load(Ordering::Acquire).as_ref() };
+        let mut next = begin.or_else(|| self.iter().next());
+        let mut left = SOME.min(self.count.load(Ordering::Relaxed));
+        core::iter::from_fn(move || {
+            let cache = next.filter(|_| left > 0)?;
+            left -= 1;
+            // SAFETY: as above.
+            let after = unsafe { cache.next.load(Ordering::Acquire).as_ref() };
+            next = after.or_else(|| self.iter().next());
+            self.cursor
+                .store(after.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut()), Ordering::Release);
+            Some(cache)
+        })
+    }
+
     /// How many caches there are, and how many of them no thread has.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.count.load(Ordering::Relaxed), self.dormant.load(Ordering::Relaxed))
@@ -81,13 +105,20 @@ impl Caches {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.iter().filter(|cache| cache.state.load(Ordering::Relaxed) == DORMANT).find_map(|cache| {
-            let mut slabs = cache.slabs.try_lock()?;
-            cache.settle_arrivals(&mut slabs, class);
-            let slab = slabs.hand_over(class)?;
-            slab.set_owner(taker.owner());
-            Some(slab)
-        })
+        let dormant = |cache: &&'static ThreadCache| cache.state.load(Ordering::Relaxed) == DORMANT;
+        self.some().filter(dormant).find_map(|cache| cache.give_slab(taker, class))
+    }
+
+    /// The same from a cache whose thread has not been seen for a while, before the kernel is asked for memory: an idle
+    /// thread must not keep its partly free slabs from the others.
+    pub(super) fn slab_from_idle(&self, taker: &ThreadCache, class: SizeClass) -> Option<&'static Slab> {
+        /// In milliseconds.
+        const IDLE: u64 = 500;
+        let now = os::clock_ms();
+        let idle = |cache: &&'static ThreadCache| {
+            !ptr::eq(*cache, taker) && now.saturating_sub(cache.seen.load(Ordering::Relaxed)) >= IDLE
+        };
+        self.some().filter(idle).find_map(|cache| cache.give_slab(taker, class))
     }
 
     fn claim_dormant(&self) -> Option<&'static ThreadCache> {
@@ -105,17 +136,29 @@ impl Caches {
         let memory = metadata::allocate::<ThreadCache>()?;
         // SAFETY: the memory is aligned, large enough, zeroed, nobody else's, and lives for ever.
         let cache = unsafe { ThreadCache::create(memory) };
-        let _making = self.making.lock();
-        let number = self.count.load(Ordering::Relaxed);
-        if number == 1 {
+        if self.count.load(Ordering::Relaxed) == 1 {
             // The second thread: from here on more than one arena is worth its memory.
             ARENAS.set_count(OPTIONS.arenas().unwrap_or_else(os::processors));
         }
+        let _making = self.making.lock();
+        let number = self.count.load(Ordering::Relaxed);
         cache.arena.set(number);
+        cache.seen.store(os::clock_ms(), Ordering::Relaxed);
         cache.next.store(self.newest.load(Ordering::Relaxed), Ordering::Relaxed);
         self.newest.store(memory.as_ptr(), Ordering::Release);
         self.count.store(number + 1, Ordering::Relaxed);
         Some(cache)
+    }
+}
+
+impl ThreadCache {
+    /// Hands a slab of the class that has blocks to give over to another cache, whose lock the caller holds.
+    fn give_slab(&self, taker: &ThreadCache, class: SizeClass) -> Option<&'static Slab> {
+        let mut slabs = self.slabs.try_lock()?;
+        self.settle_arrivals(&mut slabs, class);
+        let slab = slabs.hand_over(class)?;
+        slab.set_owner(taker.owner());
+        Some(slab)
     }
 }
 

@@ -39,7 +39,7 @@ use crate::options::OPTIONS;
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
-use crate::sync::{AtomicPtr, AtomicU32, Cell, Counter, Mutex};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex, Ordering};
 use core::ptr::NonNull;
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
@@ -67,6 +67,9 @@ pub(crate) struct ThreadCache {
     inboxes: [Inbox; size_class::COUNT],
     /// Whether a thread has this cache; see `lifecycle`.
     state: AtomicU32,
+    /// When the thread last looked at the clock, in milliseconds. Written by the thread that has the cache, read by others
+    /// that look for idle ones: `Relaxed`, since it only guides the search.
+    seen: AtomicU64,
     /// The cache that was made before this one; written before the cache is published, never changed.
     next: AtomicPtr<ThreadCache>,
     pub(crate) counters: Counters,
@@ -110,8 +113,8 @@ const CALLS_BETWEEN_CLOCKS: u32 = 32;
 const HOUSEKEEPING_MS: u64 = 100;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 4096;
-/// When this many chains of a class wait in an inbox, the sender settles them itself if the owner is not about to.
-const PILE: u16 = 64;
+/// When this many bytes of a class wait in an inbox, the sender settles them itself if the owner is not about to.
+const PILE_BYTES: usize = 1 << 20;
 
 /// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
 #[cold]
@@ -192,6 +195,11 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
     }
 }
 
+/// Whether a block of a slab was the last of its class that the calling thread freed, and was not handed out since.
+pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
+    slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)
+}
+
 /// Makes sure that the calling thread has a cache, and so that the process is initialised; `false` when there is no memory.
 pub(crate) fn start() -> bool {
     lifecycle::own_or_attach().is_some()
@@ -204,9 +212,9 @@ pub(crate) fn tick() {
     }
 }
 
-/// Makes idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
+/// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
 pub(crate) fn reclaim() {
-    CACHES.iter().for_each(ThreadCache::reclaim_if_idle);
+    CACHES.some().for_each(ThreadCache::reclaim_if_idle);
 }
 
 /// Settles all that the calling thread holds, and reclaims what idle caches hold.
@@ -214,7 +222,7 @@ pub(crate) fn flush() {
     if let Some(cache) = lifecycle::own() {
         cache.empty_out();
     }
-    reclaim();
+    CACHES.iter().for_each(ThreadCache::reclaim_if_idle);
 }
 
 /// Checks the calling thread's cache. Panics where it is not whole.
@@ -316,6 +324,7 @@ impl ThreadCache {
             farewells: Cell::new(0),
             inboxes: [const { Inbox::new() }; size_class::COUNT],
             state: AtomicU32::new(lifecycle::LIVE),
+            seen: AtomicU64::new(0),
             next: AtomicPtr::new(core::ptr::null_mut()),
             counters: Counters {
                 refills: Counter::new(),
@@ -395,12 +404,15 @@ impl ThreadCache {
                 reclaim();
                 take(Growth::Denied)
             })
+            .or_else(|| CACHES.slab_from_idle(self, class))
             .or_else(|| {
                 LARGE.yield_bytes(SEGMENT_SIZE);
                 take(Growth::Allowed)
             })
             .or_else(|| {
+                // The kernel is out of memory or addresses: it gets back all that is kept for later.
                 LARGE.purge(0);
+                ARENAS.purge(0, usize::MAX, true);
                 take(Growth::Allowed)
             })
     }
@@ -420,17 +432,25 @@ impl ThreadCache {
             return;
         }
         self.counters.settled_lists.add(1);
-        let mut slabs = self.slabs.lock();
-        for block in blocks_from(list.head) {
-            match slabs.settle(self.owner(), block) {
-                Settled::Listed => {}
-                Settled::Foreign(owner) => {
-                    // SAFETY: blocks lie in registered segments.
-                    let class = unsafe { slab_containing(block.start()) }.class();
-                    self.gather(known(owner, block, class), class, block);
+        let mut foreign = None;
+        {
+            let mut slabs = self.slabs.lock();
+            for block in blocks_from(list.head) {
+                match slabs.settle(self.owner(), block) {
+                    Settled::Listed => {}
+                    Settled::Foreign(_) => {
+                        block.set_next(foreign);
+                        foreign = Some(block);
+                    }
+                    Settled::Twice(size) => freed_twice(block, size),
                 }
-                Settled::Twice(size) => freed_twice(block, size),
             }
+        }
+        // Gathering may lead to housekeeping, which takes the lock.
+        for block in blocks_from(foreign) {
+            // SAFETY: blocks lie in registered segments.
+            let slab = unsafe { slab_containing(block.start()) };
+            self.gather(known(slab.owner(), block, slab.class()), slab.class(), block);
         }
     }
 
@@ -448,7 +468,11 @@ impl ThreadCache {
                 self.send(parcel);
                 self.tick();
             }
-            Gathered::Full => self.outbox.drain().for_each(|parcel| self.send(parcel)),
+            Gathered::Refused(parcel) => {
+                parcel.into_iter().chain(self.outbox.drain()).for_each(|parcel| self.send(parcel));
+                // There is room now.
+                let _ = self.outbox.gather(owner, class, block);
+            }
             Gathered::Twice => freed_twice(block, class.block_size()),
         }
     }
@@ -461,7 +485,8 @@ impl ThreadCache {
     /// Leaves a chain in this cache's inbox, for any thread. Where chains pile up, the owner seems idle: the sender then
     /// settles them.
     fn receive(&'static self, class: SizeClass, chain: Chain) {
-        if self.inboxes[class.index()].push(chain) >= PILE
+        let waiting = usize::from(self.inboxes[class.index()].push(chain));
+        if (waiting == usize::from(u16::MAX) || waiting * class.block_size() >= PILE_BYTES)
             && let Some(mut slabs) = self.slabs.try_lock()
         {
             self.settle_arrivals(&mut slabs, class);
@@ -511,6 +536,7 @@ impl ThreadCache {
 
     fn look_at_clock(&'static self) {
         let now = os::clock_ms();
+        self.seen.store(now, Ordering::Relaxed);
         if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
             self.last_housekeeping.set(now);
             self.keep_house();
