@@ -4,7 +4,6 @@
 //! Semantics and `errno` are those of the Linux manual pages malloc(3), posix_memalign(3) and malloc_usable_size(3).
 
 use crate::heap::{self, C_ALIGN};
-use crate::options::OPTIONS;
 use crate::os;
 use crate::size_class::SizeClass;
 use crate::{statistics, tcache};
@@ -22,7 +21,7 @@ fn fail(error: i32) -> *mut u8 {
 /// Calls that come earlier find everything in place as well.
 pub fn start() {
     if tcache::start() {
-        OPTIONS.read_environment();
+        heap::read_options();
         statistics::register_exit_report();
     }
 }
@@ -86,7 +85,7 @@ pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
-    if size > PTRDIFF_MAX - align {
+    if size > PTRDIFF_MAX.saturating_sub(align) {
         return fail(libc::ENOMEM);
     }
     heap::allocate_aligned(size, align.max(C_ALIGN))

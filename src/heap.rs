@@ -345,6 +345,13 @@ unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
     to
 }
 
+/// Reads the options, if the environment was not there yet when the first call came.
+pub(crate) fn read_options() {
+    if OPTIONS.read_environment() {
+        ARENAS.initialise(OPTIONS.source());
+    }
+}
+
 /// Returns to the kernel all free memory that can be returned now.
 pub(crate) fn purge() {
     tcache::flush();

@@ -82,9 +82,10 @@ impl Options {
 
     /// Reads the environment, unless that was done. Before the C library has set the environment up, when the loader already
     /// allocates, there is nothing to read: the library's own start then asks again.
-    pub(crate) fn read_environment(&self) {
+    /// `true` if it was done now.
+    pub(crate) fn read_environment(&self) -> bool {
         if !os::has_environment() || self.read.swap(1, Ordering::Relaxed) != 0 {
-            return;
+            return false;
         }
         if let Some(count) = number(c"TERRACE_ARENAS", 1, MAX_ARENAS) {
             self.arenas.store(count, Ordering::Relaxed);
@@ -106,6 +107,7 @@ impl Options {
             let stored = self.stats[..STATS_LEN - 1].iter().zip(stats.to_bytes());
             stored.for_each(|(stored, &byte)| stored.store(byte, Ordering::Relaxed));
         }
+        true
     }
 }
 

@@ -20,7 +20,10 @@ pub(crate) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Fault::Foreign => write!(f, "the address was never given out by this allocator"),
+            Fault::Foreign => write!(
+                f,
+                "the address was never given out by this allocator, or is that of a large block freed long ago"
+            ),
             Fault::Inside { size, offset } => {
                 write!(
                     f,

@@ -119,7 +119,7 @@ impl Arenas {
         Self { arenas: [const { Arena::new() }; MAX_ARENAS], count: AtomicUsize::new(1) }
     }
 
-    /// Sets where arena 0 gets its memory; called once, before it has any.
+    /// Sets where arena 0 gets its memory from now on.
     pub(crate) fn initialise(&self, source_of_first: Source) {
         self.arenas[0].heap.lock().supply.set_source(source_of_first);
     }

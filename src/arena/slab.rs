@@ -19,7 +19,7 @@ use super::segment::{self, SEGMENT_SIZE, SLICE_SIZE, Segment};
 use super::treap::{Links, Node};
 use crate::block::BlockPtr;
 use crate::size_class::{self, SizeClass};
-use crate::sync::{AtomicPtr, Cell, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
 use core::ptr::NonNull;
 
 /// The thread cache that a slab belongs to, known here only by its address.
@@ -37,6 +37,9 @@ struct Line0 {
     /// 2^64 divided by the block size, rounded up: tells multiples of the block size. Zero, which no offset passes, while
     /// the slice is no slab or not the first of one: blocks there take the slower test.
     reciprocal: Cell<u64>,
+    /// The low 32 bits of the address of the last byte that was carved; zero before anything was. Written by the owner when
+    /// it carves, read by any thread that frees: `Relaxed`, since whoever holds a block got it after it was carved.
+    last_carved: AtomicU32,
     class: Cell<SizeClass>,
     block_size: Cell<u32>,
     /// How many slices of the slab lie before this one.
@@ -105,6 +108,7 @@ impl Slab {
             line.reciprocal.set(if i == 0 { reciprocal } else { 0 });
             line.block_size.set(size as u32);
             line.class.set(class);
+            line.last_carved.store(0, Ordering::Relaxed);
             line.slices_before.set(i as u8);
             line.slices.set(slices as u8);
             line.owner.store(owner.as_ptr(), Ordering::Relaxed);
@@ -156,7 +160,7 @@ impl Slab {
         self.line0.block_size.get() as usize
     }
 
-    /// Whether an address in this slice is where a block starts, carved or not; only ever true in a slab's first slice.
+    /// Whether an address in this slice is where a block starts that was carved; only ever true in a slab's first slice.
     ///
     /// The offset times 2^64 / size, rounded up, leaves a remainder below the factor just for multiples of the size
     /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
@@ -164,10 +168,17 @@ impl Slab {
     pub(crate) fn is_block_start_in_first_slice(&self, address: NonNull<u8>) -> bool {
         let reciprocal = self.line0.reciprocal.get();
         let offset = (address.addr().get() % SLICE_SIZE) as u64;
-        offset.wrapping_mul(reciprocal) < reciprocal
+        offset.wrapping_mul(reciprocal) < reciprocal && self.is_carved(address)
     }
 
-    /// Whether an address in this slice is where a block starts, carved or not.
+    /// Whether an address in this slab lies where blocks were carved. A slab does not cross a multiple of 2^32, so the low
+    /// bits tell.
+    #[inline(always)]
+    fn is_carved(&self, address: NonNull<u8>) -> bool {
+        address.addr().get() as u32 <= self.line0.last_carved.load(Ordering::Relaxed)
+    }
+
+    /// Whether an address in this slice is where a block starts that was carved.
     pub(crate) fn is_block_start(&'static self, address: NonNull<u8>) -> bool {
         if self.is_block_start_in_first_slice(address) {
             return true;
@@ -175,6 +186,7 @@ impl Slab {
         self.line0.slices_before.get() > 0
             && !self.owner().is_null()
             && (address.addr().get() - self.first().start().addr().get()).is_multiple_of(self.block_size())
+            && self.first().is_carved(address)
     }
 
     /// The descriptor of the slab's first slice, which holds line 1.
@@ -295,6 +307,8 @@ impl Slab {
             next = Some(block);
         }
         self.line1.carved.set((self.carved() + count) as u32);
+        let last = self.start().addr().get() + self.carved() * size - 1;
+        self.line0.last_carved.store(last as u32, Ordering::Relaxed);
         next.map(|head| (head, count))
     }
 }

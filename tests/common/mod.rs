@@ -1,0 +1,135 @@
+//! What the tests of the C face share: the library as it ships, C programs compiled for the test, and runs with a time limit.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long a program may take, unless a test says otherwise: a deadlock is a failure, not a hang.
+pub const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// A folder for this build's test files; it lies in cargo's target folder.
+pub fn folder() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// `libterrace.so` of the release profile, built when it is first asked for.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let target = folder().parent().expect("the folder lies in the target folder");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--package", "terrace-capi", "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo can be started");
+        assert!(built.status.success(), "libterrace was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+        let library = target.join("release/libterrace.so");
+        assert!(library.exists(), "{} was not built", library.display());
+        library
+    })
+}
+
+/// Compiles a source of `tests/c/` with further arguments for the compiler; gives the program's, or shared object's, path.
+pub fn compile(source: &str, arguments: &[&str]) -> PathBuf {
+    let is_cpp = source.ends_with(".cpp");
+    let (variable, usual) = if is_cpp { ("CXX", "g++") } else { ("CC", "gcc") };
+    let compiler = std::env::var(variable).unwrap_or_else(|_| usual.into());
+    let output = folder().join(source.replace('.', "_"));
+    // Other processes may be compiling the same source: each writes a file of its own, and the last one's stays.
+    let draft = output.with_extension(std::process::id().to_string());
+    let compiled = Command::new(&compiler)
+        .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-builtin"])
+        // The tests call the functions wrongly on purpose.
+        .args([
+            "-Wno-use-after-free",
+            "-Wno-free-nonheap-object",
+            "-Wno-alloc-size-larger-than",
+            "-Wno-unused-function",
+        ])
+        .arg(if is_cpp { "-std=gnu++17" } else { "-std=gnu17" })
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source))
+        .args(arguments)
+        .arg("-o")
+        .arg(&draft)
+        .arg("-ldl")
+        .output()
+        .unwrap_or_else(|error| panic!("the tests of the C face need {compiler}: {error}"));
+    assert!(compiled.status.success(), "{source}:\n{}", String::from_utf8_lossy(&compiled.stderr));
+    std::fs::rename(&draft, &output).expect("the compiled program can be moved into place");
+    output
+}
+
+/// A command whose malloc is the library's.
+pub fn preloaded(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_PRELOAD", library());
+    for option in ["ARENAS", "SOURCE", "PURGE_DELAY_MS", "MMAP_THRESHOLD", "STATS"] {
+        command.env_remove(format!("TERRACE_{option}"));
+    }
+    command
+}
+
+/// Runs the command to its end, and no longer than `limit`.
+pub fn run_within(command: &mut Command, limit: Duration) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let status = wait(&mut child, limit);
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let Some(status) = status else {
+        panic!("{command:?} was not done after {limit:?}; it said: {}", String::from_utf8_lossy(&stderr));
+    };
+    Output { status, stdout, stderr }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).expect("the program's output can be read");
+        }
+        bytes
+    })
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().expect("the program can be waited for") {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            child.kill().expect("the program can be killed");
+            child.wait().expect("the program can be waited for");
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Asserts that a program ended well and had nothing to complain of.
+#[track_caller]
+pub fn assert_fine(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}; it said: {said}", output.status);
+    assert_eq!(said, "", "something was said on standard error");
+}
+
+/// Asserts that a program died of SIGABRT after one line on standard error, `terrace: ` and a sentence; gives the sentence.
+#[track_caller]
+pub fn assert_reported(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}; it said: {said}", output.status);
+    let line = said.strip_suffix('\n').unwrap_or_else(|| panic!("not a whole line: {said:?}"));
+    assert!(!line.contains('\n'), "more than one line: {said}");
+    line.strip_prefix("terrace: ").unwrap_or_else(|| panic!("not by the allocator: {said}")).to_owned()
+}

@@ -1,0 +1,40 @@
+"""The programs, in the order in which they run: the shortest way to a failure first."""
+
+from . import (
+    cargo,
+    compilers,
+    compressors,
+    ffmpeg,
+    git,
+    java,
+    memcached,
+    nginx,
+    node,
+    openssl,
+    perl,
+    postgres,
+    python3,
+    redis,
+    sqlite,
+)
+
+PROGRAMS = {
+    module.PROGRAM.name: module.PROGRAM
+    for module in (
+        perl,
+        python3,
+        sqlite,
+        git,
+        compressors,
+        openssl,
+        node,
+        java,
+        ffmpeg,
+        memcached,
+        redis,
+        nginx,
+        postgres,
+        compilers,
+        cargo,
+    )
+}
