@@ -26,6 +26,11 @@ pub fn start() {
     }
 }
 
+/// What the library does when it is unloaded: threads that end later must not call into it. Their caches stay as they are.
+pub fn stop() {
+    tcache::stop();
+}
+
 /// `malloc`: `size` bytes aligned to 16; for size 0 a block of its own. NULL and `ENOMEM` when there is no memory.
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {

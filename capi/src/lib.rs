@@ -31,6 +31,15 @@ extern "C" fn start() {
     c_face::start();
 }
 
+/// Called when this library is unloaded, and at the end of the process.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static STOP: extern "C" fn() = stop;
+
+extern "C" fn stop() {
+    c_face::stop();
+}
+
 /// malloc(3).
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {

@@ -64,6 +64,12 @@ pub(crate) fn thread_key(destructor: unsafe extern "C" fn(*mut c_void)) -> Optio
     (unsafe { libc::pthread_key_create(&mut key, Some(destructor)) } == 0).then_some(key)
 }
 
+/// Gives a key up; its destructor is not called any more.
+pub(crate) fn thread_key_delete(key: libc::pthread_key_t) {
+    // SAFETY: the key came from `thread_key` and is given up once.
+    unsafe { libc::pthread_key_delete(key) };
+}
+
 /// Sets the calling thread's value of a key; `false` when there was no memory for it. May call `malloc`.
 pub(crate) fn thread_key_set(key: libc::pthread_key_t, value: *mut c_void) -> bool {
     // SAFETY: the key came from `thread_key`.
@@ -71,7 +77,7 @@ pub(crate) fn thread_key_set(key: libc::pthread_key_t, value: *mut c_void) -> bo
 }
 
 /// The calling thread's value of a key, null if it has none.
-#[cfg(any(feature = "late-load", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", not(feature = "late-load")))))]
 pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
     // SAFETY: the key came from `thread_key`; for one that did not, the C library returns null.
     unsafe { libc::pthread_getspecific(key) }

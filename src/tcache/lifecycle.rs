@@ -47,7 +47,7 @@ pub(crate) struct Caches {
     orphanage: Mutex<Option<&'static ThreadCache>>,
     process: Once,
     exit_key: Once,
-    /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `exit_key`.
+    /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `exit_key`, and by the end of the library.
     key: AtomicU32,
 }
 
@@ -194,6 +194,14 @@ fn attach() -> Option<&'static ThreadCache> {
     // A thread for which there is no key keeps its cache for ever; other threads still reclaim what is sent to it.
     ask_for_destructor(cache);
     Some(cache)
+}
+
+/// Gives up the key whose destructor ends caches.
+pub(super) fn forget_exit_key() {
+    let key = CACHES.key.swap(0, Ordering::Relaxed);
+    if key != 0 {
+        os::thread_key_delete(key - 1);
+    }
 }
 
 fn ask_for_destructor(cache: &'static ThreadCache) -> bool {

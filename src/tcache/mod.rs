@@ -195,6 +195,11 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
     }
 }
 
+/// Has no thread's end call into this library any more.
+pub(crate) fn stop() {
+    lifecycle::forget_exit_key();
+}
+
 /// Whether a block of a slab was the last of its class that the calling thread freed, and was not handed out since.
 pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
     slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)

@@ -8,7 +8,8 @@
 //! `malloc`), so the slot is defined in assembly and reached by the initial-exec sequence of two instructions, which a
 //! linker relaxes further in executables. Its name carries the version, so that two versions in one process do not meet.
 //! Objects that are loaded late, when the C library's reserve of static storage may be used up, are built with the feature
-//! `late-load` and go through `pthread_getspecific` instead.
+//! `late-load` and go through a TLS descriptor instead. On targets without a sequence of their own the slot is a value of a
+//! `pthread_key`; there a thread that allocates after its last destructor gets a cache that is not taken up again.
 
 use super::ThreadCache;
 
@@ -19,7 +20,7 @@ pub(crate) static DEAD: ThreadCache = ThreadCache::new();
 
 pub(crate) use place::{get, set};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(feature = "late-load", miri))))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use core::arch::{asm, global_asm};
@@ -37,7 +38,27 @@ mod place {
         newborn = sym NEWBORN,
     );
 
+    /// Where the slot lies from the thread pointer, by a TLS descriptor: its function finds the slot, and gives it a place when
+    /// the thread has none yet. It keeps all registers but one, save vector registers in some versions of glibc.
+    #[cfg(feature = "late-load")]
+    #[inline]
+    fn offset() -> usize {
+        let offset;
+        // SAFETY: calls the function that the loader has put in place for this slot.
+        unsafe {
+            asm!(
+                "leaq terrace_slot_0_1@tlsdesc(%rip), %rax",
+                "call *terrace_slot_0_1@tlscall(%rax)",
+                out("rax") offset,
+                clobber_abi("C"),
+                options(att_syntax),
+            );
+        }
+        offset
+    }
+
     /// Where the slot lies from the thread pointer: the same for all threads, so the compiler may keep it at hand.
+    #[cfg(not(feature = "late-load"))]
     #[inline(always)]
     fn offset() -> usize {
         let offset;
@@ -140,9 +161,9 @@ mod place {
 }
 
 #[cfg(not(all(
-    any(target_arch = "x86_64", target_arch = "aarch64"),
+    any(target_arch = "x86_64", all(target_arch = "aarch64", not(feature = "late-load"))),
     target_os = "linux",
-    not(any(feature = "late-load", miri))
+    not(miri)
 )))]
 mod place {
     use super::{NEWBORN, ThreadCache};
