@@ -52,6 +52,8 @@ pub(crate) struct ThreadCache {
     magazines: [Magazine; size_class::COUNT],
     old: [OldList; size_class::COUNT],
     outbox: Outbox,
+    /// Bytes in all old lists.
+    old_bytes: Cell<usize>,
     /// The arena that the thread asks first.
     arena: Cell<usize>,
     /// Slow calls since the cache was made; the clock is looked at every so many.
@@ -113,6 +115,9 @@ const CALLS_BETWEEN_CLOCKS: u32 = 32;
 const HOUSEKEEPING_MS: u64 = 100;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 4096;
+/// Bytes that a thread keeps in old lists at most, over all classes. With the young lists, which hold up to 32 KiB a class (and
+/// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
+const OLD_BYTES: usize = 1 << 20;
 /// When this many bytes of a class wait in an inbox, the sender settles them itself if the owner is not about to.
 const PILE_BYTES: usize = 1 << 20;
 
@@ -322,6 +327,7 @@ impl ThreadCache {
             magazines,
             old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
             outbox: Outbox::new(),
+            old_bytes: Cell::new(0),
             arena: Cell::new(0),
             slow_calls: Cell::new(0),
             last_housekeeping: Cell::new(0),
@@ -364,7 +370,7 @@ impl ThreadCache {
 
     /// Fills the empty magazine of a class and takes a block from it.
     fn refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
-        let mut list = self.old[class.index()].take();
+        let mut list = self.take_old(class);
         if list.head.is_none() {
             self.counters.refills.add(1);
             self.tick();
@@ -373,7 +379,7 @@ impl ThreadCache {
         let magazine = self.magazine(class);
         if magazine.count(class) > 0 {
             // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.
-            self.old[class.index()].put(list);
+            self.put_old(class, list);
             return magazine.pop();
         }
         magazine.load(class, list);
@@ -424,11 +430,27 @@ impl ThreadCache {
 
     /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
     fn rotate(&'static self, class: SizeClass) {
-        let old = self.old[class.index()].take();
-        self.old[class.index()].put(self.magazine(class).unload(class));
+        let old = self.take_old(class);
+        self.put_old(class, self.magazine(class).unload(class));
         self.settle(old);
+        if self.old_bytes.get() > OLD_BYTES {
+            let others = (0..size_class::COUNT).map(SizeClass::from_index).filter(|&other| other != class);
+            others.for_each(|other| self.settle(self.take_old(other)));
+        }
         self.note(class);
         self.tick();
+    }
+
+    fn take_old(&self, class: SizeClass) -> List {
+        let list = self.old[class.index()].take();
+        self.old_bytes.set(self.old_bytes.get() - list.count * class.block_size());
+        list
+    }
+
+    /// Keeps a list as the old one of its class; there must be none.
+    fn put_old(&self, class: SizeClass, list: List) {
+        self.old_bytes.set(self.old_bytes.get() + list.count * class.block_size());
+        self.old[class.index()].put(list);
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
@@ -588,7 +610,7 @@ impl ThreadCache {
 
     fn settle_magazine(&'static self, class: SizeClass) {
         let young = self.magazine(class).unload(class);
-        let old = self.old[class.index()].take();
+        let old = self.take_old(class);
         self.settle(young);
         self.settle(old);
         self.note(class);
@@ -627,6 +649,9 @@ impl ThreadCache {
     /// Checks that the magazines and old lists of the calling thread's cache hold as many blocks as they count, each of the
     /// class. Panics otherwise.
     fn check_magazines(&self) {
+        let old =
+            (0..size_class::COUNT).map(|class| self.old[class].count.get() * SizeClass::from_index(class).block_size());
+        assert_eq!(old.sum::<usize>(), self.old_bytes.get(), "old lists are miscounted");
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
             let (young, old) = (self.magazine(class), &self.old[class.index()]);
             for (head, count) in [(young.top(), young.count(class)), (old.head.get(), old.count.get())] {
@@ -652,6 +677,7 @@ impl ThreadCache {
             let _ = self.old[class.index()].take();
             self.counters.held[class.index()].sub(self.counters.held[class.index()].get());
         }
+        self.old_bytes.set(0);
         self.outbox.abandon();
     }
 }
