@@ -119,7 +119,7 @@ const PURGE_BUDGET: usize = 4096;
 /// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
 const OLD_BYTES: usize = 1 << 20;
 /// When this many bytes of a class wait in an inbox, the sender settles them itself if the owner is not about to.
-const PILE_BYTES: usize = 1 << 20;
+const PILE_BYTES: usize = 2 << 20;
 
 /// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
 #[cold]

@@ -15,9 +15,9 @@ const PLACES: usize = 512;
 /// A chain is sent when it has this many blocks, or this many bytes and at least a few blocks.
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;
-const CHAIN_BYTES: usize = 32 << 10;
+const CHAIN_BYTES: usize = 16 << 10;
 /// Bytes of blocks gathered at a time, in all chains.
-const MAX_BYTES: usize = 512 << 10;
+const MAX_BYTES: usize = 1 << 20;
 
 const fn chain_limit(class: SizeClass) -> u16 {
     let blocks = CHAIN_BYTES / class.block_size();

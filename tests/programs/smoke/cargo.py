@@ -24,6 +24,7 @@ def homes():
 def work(side):
     """the root crate (in full: the workspace) built from a copy of the sources, offline; all libraries compared"""
     environment = homes() | {"CARGO_INCREMENTAL": "0", "CARGO_TERM_COLOR": "never", "CARGO_NET_OFFLINE": "true"}
+    side.serves("cargo", "--version", env=environment)
     shutil.copytree(PROJECT, side.work / "project", symlinks=True, ignore=LEFT_OUT)
     what = side.amount(["--package", "terrace"], ["--workspace", "--release"])
     build = ["cargo", "build", "--offline", "--jobs", "1", *what, "--target-dir", side.work / "target"]

@@ -31,7 +31,9 @@ static uint32_t function{number}(uint32_t seed, uint32_t *table) {{
 }}
 """)
     calls = "".join(f"    sum = sum * 31 + function{number}(sum, table);\n" for number in range(functions))
-    text.append(f'int main(void) {{\n    static uint32_t table[64];\n    uint32_t sum = 1;\n{calls}    printf("%u\\n", sum);\n}}\n')
+    text.append(
+        f'int main(void) {{\n    static uint32_t table[64];\n    uint32_t sum = 1;\n{calls}    printf("%u\\n", sum);\n}}\n'
+    )
     return "".join(text)
 
 
@@ -75,7 +77,8 @@ long use{number}(long seed) {{
 """)
     calls = "".join(f"    sum = use{number}(sum);\n" for number in range(types))
     text.append(
-        'int main() {\n    long sum = std::regex_search("abcabc", std::regex("(abc)+$"));\n' + calls
+        'int main() {\n    long sum = std::regex_search("abcabc", std::regex("(abc)+$"));\n'
+        + calls
         + "    std::cout << sum << std::endl;\n}\n"
     )
     return "".join(text)

@@ -1,7 +1,6 @@
 """Runs a program's work on both sides and judges it."""
 
 import hashlib
-import os
 import resource
 import shutil
 import tempfile
@@ -77,7 +76,8 @@ class Bench:
         if complaint is None and left:
             complaint = f"left running: {', '.join(sorted(left))}"
         seconds = time.monotonic() - begin
-        print(f"ok {program.name} ({seconds:.1f} s)" if complaint is None else f"FAILED {program.name} ({seconds:.1f} s): {complaint}", flush=True)
+        verdict, rest = ("ok", "") if complaint is None else ("FAILED", f": {complaint}")
+        print(f"{verdict} {program.name} ({seconds:.1f} s){rest}", flush=True)
         return complaint is None
 
     def compare(self, program):
@@ -97,9 +97,11 @@ class Bench:
             shutil.rmtree(work)
             if library:
                 side.check_starts(program.starts)
-        differing = [key for key in results[0] if results[0][key] != results[1].get(key)]
-        if differing or results[0].keys() != results[1].keys():
-            raise Failure("".join(f"\n    {key}: {brief(results[0][key])} without, {brief(results[1].get(key))} with the library" for key in differing) or "other results")
+        without, preloaded = results
+        differing = [key for key in {**without, **preloaded} if without.get(key) != preloaded.get(key)]
+        if differing:
+            pairs = (f"{key}: {brief(without.get(key))}, {brief(preloaded.get(key))}" for key in differing)
+            raise Failure("other results without, with the library:" + "".join(f"\n    {pair}" for pair in pairs))
         if not self.keep:
             shutil.rmtree(self.folder / program.name)
 

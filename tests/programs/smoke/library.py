@@ -28,7 +28,7 @@ class Library:
         self.path.chmod(0o755)
         folder.chmod(0o755)
         if re.search(r"[\s:]", str(self.path)):
-            raise LibraryError(f"{self.path}: LD_PRELOAD takes no path with a space or a colon; set TMPDIR to another folder")
+            raise LibraryError(f"{self.path}: LD_PRELOAD takes no path with a space or a colon; set TMPDIR elsewhere")
 
     def preload(self, traces):
         """The environment that preloads the library and has each process trace its files into `traces`."""
@@ -39,7 +39,7 @@ class Library:
         return {
             "LD_PRELOAD": str(self.path),
             "LD_BIND_NOW": "1",
-            "LD_DEBUG": "bindings",
+            "LD_DEBUG": "files,bindings",
             "LD_DEBUG_OUTPUT": str(traces / "bindings"),
         }
 
@@ -57,9 +57,14 @@ class Library:
                     loaded = False
 
     def serves_malloc(self, traces):
-        """Whether some object of a process traced in `traces` calls the library when it calls malloc."""
+        """Whether some object of a process traced in `traces` calls the library when it calls malloc.
+
+        A process that executed several programs (a wrapper, then what it wraps) is judged by its last one.
+        """
         binding = re.compile(rf"to {re.escape(str(self.path))} \[\d+\]: normal symbol `malloc'")
-        return any(binding.search(trace.read_text(errors="replace")) for trace in traces.glob("bindings.*"))
+        lives = [trace.read_text(errors="replace") for trace in traces.glob("bindings.*")]
+        last = ("".join(re.split(r"transferring control: .*\n", life)[-2:]) for life in lives)
+        return any(binding.search(trace) for trace in last)
 
     def is_mapped(self, pid):
         """Whether the process `pid` has the library in its address space."""

@@ -92,14 +92,18 @@ def work(side):
         for round in range(side.amount(2, 6)):
             crowd = [Client(port) for _ in range(150)]
             with ThreadPoolExecutor(CLIENTS) as pool:
-                shares = [pool.submit(client_work, port, number, side.amount(3000, 15_000)) for number in range(CLIENTS)]
+                shares = [
+                    pool.submit(client_work, port, number, side.amount(3000, 15_000)) for number in range(CLIENTS)
+                ]
                 results[f"values {round}"] = " ".join(share.result(timeout=170) for share in shares)
             for visitor in crowd:
                 visitor.__exit__()
             server.check_mapped()
             with Client(port) as client:
                 client.ask("stats")
-                stats = dict(line.split()[1:3] for line in iter(client.lines.readline, b"END\r\n") if line.count(b" ") == 2)
+                stats = dict(
+                    line.split()[1:3] for line in iter(client.lines.readline, b"END\r\n") if line.count(b" ") == 2
+                )
                 results[f"items {round}"] = stats[b"curr_items"]
                 assert client.ask("flush_all") == b"OK"
         server.stop()

@@ -34,8 +34,16 @@ http {{
 }}
 """
 PATHS = [
-    "/empty", "/small.html", "/page.html", "/big.bin", "/gzip/page.html", "/gzip/small.html", "/proxy/page.html",
-    "/proxy/big.bin", "/proxy/gzip/page.html", "/ssi/parts.html",
+    "/empty",
+    "/small.html",
+    "/page.html",
+    "/big.bin",
+    "/gzip/page.html",
+    "/gzip/small.html",
+    "/proxy/page.html",
+    "/proxy/big.bin",
+    "/proxy/gzip/page.html",
+    "/ssi/parts.html",
 ]
 
 

@@ -21,8 +21,10 @@ def tls(side):
     """TLS sessions with `openssl s_server`; returns what it served."""
     port = free_port()
     files = ["-key", "server.key", "-cert", "server.pem"]
-    side.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
-             + ["-keyout", "server.key", "-out", "server.pem"])
+    side.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+        + ["-keyout", "server.key", "-out", "server.pem"]
+    )
     with side.start(["openssl", "s_server", "-quiet", "-accept", f"127.0.0.1:{port}", *files, "-WWW"]) as server:
         server.until(lambda: connect(port), "listening")
         client = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-CAfile", "server.pem"]
@@ -59,8 +61,12 @@ def work(side):
     results["ed25519"] = (side.work / "signature").read_bytes()
     results["verified"] = openssl("pkeyutl", "-verify", "-rawin", *signing, "-in", "page.txt", "-sigfile", "signature")
     results["tls"] = tls(side)
-    openssl("cms", "-encrypt", "-binary", "-aes256", "-in", "page.txt", "-outform", "DER", "-out", "letter", "server.pem")
-    results["cms"] = openssl("cms", "-decrypt", "-inform", "DER", "-in", "letter", "-inkey", "server.key", "-recip", "server.pem")
+    openssl(
+        "cms", "-encrypt", "-binary", "-aes256", "-in", "page.txt", "-outform", "DER", "-out", "letter", "server.pem"
+    )
+    results["cms"] = openssl(
+        "cms", "-decrypt", "-inform", "DER", "-in", "letter", "-inkey", "server.key", "-recip", "server.pem"
+    )
     return results
 
 

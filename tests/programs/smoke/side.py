@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from . import processes
@@ -37,7 +38,9 @@ def find(command):
 
 def tail(*logs):
     """The last lines of the given log files."""
-    lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
+    lines = [
+        line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    ]
     return "".join(f"\n    {line}" for line in lines)
 
 
@@ -76,13 +79,13 @@ class Side:
         command, *arguments = map(str, argv)
         return Command(self, [find(command) or command, *arguments], input, cwd or self.work, env, user)
 
-    def serves(self, *argv):
+    def serves(self, *argv, env=None):
         """Fails unless the program that `argv` starts, for an instant, calls the library when it calls malloc."""
         if self.library is None:
             return
         traces = self.probes / f"{len(list(self.probes.iterdir())):02}"
         traces.mkdir()
-        self.run(argv, env=self.library.bindings(traces), timeout=60)
+        self.run(argv, env={**(env or {}), **self.library.bindings(traces)}, timeout=60)
         if not self.library.serves_malloc(traces):
             raise Failure(f"{argv[0]}: no object of the process calls {self.library.path.name} for malloc")
 
@@ -126,9 +129,11 @@ class Command:
         if input is not None:
             given = stem.with_suffix(".in")
             given.write_bytes(input)
-        with open(given if input is not None else os.devnull, "rb") as stdin, open(self.out, "wb") as out, open(
-            self.err, "wb"
-        ) as err:
+        with (
+            open(given if input is not None else os.devnull, "rb") as stdin,
+            open(self.out, "wb") as out,
+            open(self.err, "wb") as err,
+        ):
             self.process = subprocess.Popen(
                 argv, stdin=stdin, stdout=out, stderr=err, cwd=cwd, env=side.environment(env), **identity
             )
@@ -136,10 +141,20 @@ class Command:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            processes.kill(self.process.pid)
-            self.process.wait()
+    def __exit__(self, _, error, trace):
+        try:
+            if isinstance(error, Exception) and not isinstance(error, Failure):
+                # Its clients failed: say what became of it.
+                place = traceback.extract_tb(trace)[-1]
+                what = f"{type(error).__name__} {error} ({os.path.basename(place.filename)}:{place.lineno})"
+                try:
+                    raise self.failure(f"ended (status {self.process.wait(1)}) while it was used: {what}") from error
+                except subprocess.TimeoutExpired:
+                    raise self.failure(f"did not do its work: {what}") from error
+        finally:
+            if self.process.poll() is None:
+                processes.kill(self.process.pid)
+                self.process.wait()
 
     def wait(self, timeout=180):
         """Waits for the end of the command; fails on a wrong exit status, on error text, and after `timeout` s."""

@@ -1,6 +1,7 @@
 """What python3 does under test: prints one line a part, the same on every run. Argument: how many times the small work."""
 
 import bz2
+import ctypes
 import hashlib
 import json
 import multiprocessing
@@ -119,13 +120,19 @@ def pool(_):
 
 
 def forks(rng):
-    """Forks while other threads allocate: the child works on, whatever they were doing at that moment."""
+    """Forks while other threads allocate: the child works on, whatever they were doing at that moment.
+
+    They call regcomp(3), which allocates much, through ctypes, which lets go of the interpreter's lock.
+    """
+    libc = ctypes.CDLL(None)
     stop = threading.Event()
     data = {str(number): rng.randbytes(200) for number in range(20_000)}
 
     def churn():
+        compiled = ctypes.create_string_buffer(512)
         while not stop.is_set():
-            [str(number) * 5 for number in range(500)]
+            assert libc.regcomp(compiled, b"(amber|birch+|[c-e]dar){1,9}(dune|elm?){2,7}", 1) == 0
+            libc.regfree(compiled)
 
     threads = [threading.Thread(target=churn) for _ in range(3)]
     for thread in threads:
