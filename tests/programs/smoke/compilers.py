@@ -31,9 +31,8 @@ static uint32_t function{number}(uint32_t seed, uint32_t *table) {{
 }}
 """)
     calls = "".join(f"    sum = sum * 31 + function{number}(sum, table);\n" for number in range(functions))
-    text.append(
-        f'int main(void) {{\n    static uint32_t table[64];\n    uint32_t sum = 1;\n{calls}    printf("%u\\n", sum);\n}}\n'
-    )
+    text.append("static uint32_t table[64];\nint main(void) {\n    uint32_t sum = 1;\n")
+    text.append(calls + '    printf("%u\\n", sum);\n}\n')
     return "".join(text)
 
 
@@ -71,8 +70,9 @@ long use{number}(long seed) {{
     std::function<long(long)> chain = [&](long value) {{ return value + (long)ordered.size(); }};
     std::vector<Item{number}> sorted(ordered.begin(), ordered.end());
     std::stable_sort(sorted.begin(), sorted.end(), [](const auto &a, const auto &b) {{ return a.key < b.key; }});
-    long sum = std::accumulate(sorted.begin(), sorted.end(), seed, [](long a, const auto &b) {{ return a * 7 + b.key; }});
-    return (chain(sum) + size * 0 + fibonacci<{20 + number}>() + (long)owners.size() + std::get<0>(tower)[0]) % 1000003;
+    auto add = [](long sum, const auto &item) {{ return sum * 7 + item.key; }};
+    long sum = chain(std::accumulate(sorted.begin(), sorted.end(), seed, add)) + (size > 0);
+    return (sum + fibonacci<{20 + number}>() + (long)owners.size() + std::get<0>(tower)[0]) % 1000003;
 }}
 """)
     calls = "".join(f"    sum = use{number}(sum);\n" for number in range(types))

@@ -29,9 +29,9 @@ def history(commits, files):
         stream.append(f"data {len(message)}\n{message}\n")
         if commit == 4:
             stream.append("from :1\n")
-        for number in rng.sample(range(files), 3):
-            # The branches edit different halves of the files, so that they merge without a conflict.
-            number = number // 2 * 2 + (branch == "side")
+        # The branches edit different halves of the files, so that they merge without a conflict.
+        for pair in rng.sample(range(files // 2), 3):
+            number = pair * 2 + (branch == "side")
             for _ in range(4):
                 lines[number][rng.randrange(len(lines[number]))] = f"changed in {commit} {rng.random()}"
             lines[number].insert(rng.randrange(len(lines[number])), f"new in {commit}")

@@ -89,13 +89,13 @@ def work(side):
     results = {}
     with side.start(command) as server:
         server.until(lambda: Client(port).__exit__() or True, "listening")
-        for round in range(side.amount(2, 6)):
+        for turn in range(side.amount(2, 6)):
             crowd = [Client(port) for _ in range(150)]
             with ThreadPoolExecutor(CLIENTS) as pool:
                 shares = [
                     pool.submit(client_work, port, number, side.amount(3000, 15_000)) for number in range(CLIENTS)
                 ]
-                results[f"values {round}"] = " ".join(share.result(timeout=170) for share in shares)
+                results[f"values {turn}"] = " ".join(share.result(timeout=170) for share in shares)
             for visitor in crowd:
                 visitor.__exit__()
             server.check_mapped()
@@ -104,7 +104,7 @@ def work(side):
                 stats = dict(
                     line.split()[1:3] for line in iter(client.lines.readline, b"END\r\n") if line.count(b" ") == 2
                 )
-                results[f"items {round}"] = stats[b"curr_items"]
+                results[f"items {turn}"] = stats[b"curr_items"]
                 assert client.ask("flush_all") == b"OK"
         server.stop()
     return results

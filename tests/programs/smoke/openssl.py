@@ -34,6 +34,7 @@ def tls(side):
             for _ in range(side.amount(6, 40))
         }
         server.check_mapped()
+        server.check_output()
     if len(served) != 1:
         raise Failure(f"openssl s_server answered one request in {len(served)} ways")
     return served.pop()

@@ -17,17 +17,22 @@ from pathlib import Path
 
 from . import processes
 
-# What a command may never say: the allocator's complaints, those of the C library, and those of the dynamic loader.
+# What a command may never say: the complaints of the allocator, of the C library, of the dynamic loader, and of servers
+# that lost a worker.
 HEAP_ERROR = re.compile(
     rb"\bterrace: |: malloc(_consolidate)?\(\): |: free\(\): |: realloc\(\): |double free|heap corruption|corrupted "
-    rb"|[Ss]egmentation fault|cannot be preloaded|ERROR: ld\.so"
+    rb"|[Ss]egmentation fault|exited on signal|terminated by signal|cannot be preloaded|ERROR: ld\.so"
 )
 INPUTS = Path(__file__).resolve().parent / "inputs"
 TAIL_LINES = 20
 
 
 class Failure(Exception):
-    """A program failed; the text says how, and holds the tail of what it printed."""
+    """A program failed; the text says how, and holds the tail of what it printed. `command` is the one that failed."""
+
+    def __init__(self, text, command=None):
+        super().__init__(text)
+        self.command = command
 
 
 def find(command):
@@ -143,18 +148,24 @@ class Command:
 
     def __exit__(self, _, error, trace):
         try:
-            if isinstance(error, Exception) and not isinstance(error, Failure):
-                # Its clients failed: say what became of it.
-                place = traceback.extract_tb(trace)[-1]
-                what = f"{type(error).__name__} {error} ({os.path.basename(place.filename)}:{place.lineno})"
-                try:
-                    raise self.failure(f"ended (status {self.process.wait(1)}) while it was used: {what}") from error
-                except subprocess.TimeoutExpired:
-                    raise self.failure(f"did not do its work: {what}") from error
+            if isinstance(error, Exception) and getattr(error, "command", None) is not self:
+                raise self.explain(error, trace) from error
         finally:
             if self.process.poll() is None:
                 processes.kill(self.process.pid)
                 self.process.wait()
+
+    def explain(self, error, trace):
+        """A failure that tells what became of this server when what its clients did ended in `error`."""
+        what = str(error)
+        if not isinstance(error, Failure):
+            place = traceback.extract_tb(trace)[-1]
+            what = f"{type(error).__name__} {error} ({os.path.basename(place.filename)}:{place.lineno})"
+        try:
+            end = f"had ended with status {self.process.wait(1)}"
+        except subprocess.TimeoutExpired:
+            end = "still ran"
+        return Failure(f"{what}\n  Its server:\n    {self.failure(end)}")
 
     def wait(self, timeout=180):
         """Waits for the end of the command; fails on a wrong exit status, on error text, and after `timeout` s."""
@@ -166,6 +177,10 @@ class Command:
             raise self.failure(f"was ended by {signal.Signals(-status).name}")
         if status:
             raise self.failure(f"ended with exit status {status}")
+        self.check_output()
+
+    def check_output(self):
+        """Fails when the command has printed something that speaks of a broken heap."""
         for log in (self.err, self.out):
             for line in log.read_bytes().splitlines():
                 # Standard output is the program's work as well; only the allocator's own words count there.
@@ -212,7 +227,7 @@ class Command:
         """A failure of this command, with the tail of its logs."""
         line = " ".join(self.argv)
         shown = line if len(line) <= 160 else line[:157] + "..."
-        return Failure(f"{self.name} {what}\n    $ {shown}{tail(self.out, self.err)}")
+        return Failure(f"{self.name} {what}\n    $ {shown}{tail(self.out, self.err)}", self)
 
 
 def python(*arguments):

@@ -1,4 +1,7 @@
-"""What python3 does under test: prints one line a part, the same on every run. Argument: how many times the small work."""
+"""What python3 does under test: prints one line a part, the same on every run.
+
+Argument: how many times the small work.
+"""
 
 import bz2
 import ctypes
@@ -91,7 +94,7 @@ def relay(_):
     threads += [threading.Thread(target=take, args=(place,)) for place in queues]
     for thread in threads:
         thread.start()
-    for batch in range(30 * SCALE):
+    for _ in range(30 * SCALE):
         brief = [threading.Thread(target=lambda: results.append(len([str(i) for i in range(2000)]))) for _ in range(8)]
         for thread in brief:
             thread.start()

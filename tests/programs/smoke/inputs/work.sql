@@ -9,7 +9,8 @@ CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER, amount INTEGER, d
 
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows: / 20)
 INSERT INTO customers
-SELECT i, printf('customer %d', i * 7919 % 100003), char(65 + i % 26) || char(65 + i % 7), hex(zeroblob(i % 300)) FROM n;
+SELECT i, printf('customer %d', i * 7919 % 100003), char(65 + i % 26) || char(65 + i % 7), hex(zeroblob(i % 300))
+FROM n;
 
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows:)
 INSERT INTO orders
@@ -31,7 +32,8 @@ SELECT json_extract(document, '$.items[2]') AS item, count(*), sum(json_array_le
 FROM orders GROUP BY item HAVING sum(amount) % 3 = 0 ORDER BY 4 DESC, item LIMIT 200;
 
 SELECT count(*), sum(length(listing)) FROM (
-    SELECT customer, group_concat(document, ';') AS listing FROM (SELECT * FROM orders ORDER BY amount, id) GROUP BY customer);
+    SELECT customer, group_concat(document, ';') AS listing
+    FROM (SELECT * FROM orders ORDER BY amount, id) GROUP BY customer);
 
 CREATE VIRTUAL TABLE words USING fts5 (name, note);
 INSERT INTO words (name, note) SELECT name, region || ' ' || printf('item%d day%d', id % 500, id % 365) FROM customers;
