@@ -110,6 +110,18 @@ impl SizeClass {
         unsafe { *TABLE.as_flattened().get_unchecked(size.wrapping_add(7) / 8) }
     }
 
+    /// How many blocks of the class `bytes` hold, but at least `least` and at most `most`.
+    pub(crate) const fn blocks_in(self, bytes: usize, least: usize, most: usize) -> usize {
+        let blocks = bytes / self.block_size();
+        if blocks < least {
+            least
+        } else if blocks > most {
+            most
+        } else {
+            blocks
+        }
+    }
+
     /// By arithmetic, for sizes of at most [`MAX_SMALL`], odd multiples of 8 included.
     const fn of_fine(size: usize) -> Self {
         let index = if size <= 16 {

@@ -21,14 +21,7 @@ const LIST_MIN: usize = 4;
 
 /// How many blocks of the class one list of a magazine holds.
 pub(crate) const fn limit(class: SizeClass) -> i32 {
-    let blocks = LIST_BYTES / class.block_size();
-    if blocks > LIST_BLOCKS {
-        LIST_BLOCKS as i32
-    } else if blocks < LIST_MIN {
-        LIST_MIN as i32
-    } else {
-        blocks as i32
-    }
+    class.blocks_in(LIST_BYTES, LIST_MIN, LIST_BLOCKS) as i32
 }
 
 /// The young list: all that the fast paths touch.

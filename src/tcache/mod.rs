@@ -27,24 +27,24 @@ mod inbox;
 mod lifecycle;
 mod magazine;
 mod outbox;
+mod settling;
 mod slab_sets;
 mod slot;
 
 pub(crate) use lifecycle::CACHES;
 
 use crate::arena::{ARENAS, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
-use crate::block::{BlockPtr, Chain, blocks_from};
+use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
-use crate::options::OPTIONS;
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
 use core::ptr::NonNull;
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
 use outbox::{Gathered, Outbox, Parcel};
-use slab_sets::{Settled, SlabSets};
+use slab_sets::SlabSets;
 
 #[repr(C, align(128))]
 pub(crate) struct ThreadCache {
@@ -108,18 +108,6 @@ impl OldList {
         self.count.set(list.count);
     }
 }
-
-/// The clock is looked at after this many slow calls.
-const CALLS_BETWEEN_CLOCKS: u32 = 32;
-/// A thread does its housekeeping this often at most, in milliseconds.
-const HOUSEKEEPING_MS: u64 = 100;
-/// Pages that one housekeeping returns to the kernel at most, per arena.
-const PURGE_BUDGET: usize = 4096;
-/// Bytes that a thread keeps in old lists at most, over all classes. With the young lists, which hold up to 32 KiB a class (and
-/// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
-const OLD_BYTES: usize = 1 << 20;
-/// When this many bytes of a class wait in an inbox, the sender settles them itself if the owner is not about to.
-const PILE_BYTES: usize = 2 << 20;
 
 /// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
 #[cold]
@@ -428,19 +416,6 @@ impl ThreadCache {
             })
     }
 
-    /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
-    fn rotate(&'static self, class: SizeClass) {
-        let old = self.take_old(class);
-        self.put_old(class, self.magazine(class).unload(class));
-        self.settle(old);
-        if self.old_bytes.get() > OLD_BYTES {
-            let others = (0..size_class::COUNT).map(SizeClass::from_index).filter(|&other| other != class);
-            others.for_each(|other| self.settle(self.take_old(other)));
-        }
-        self.note(class);
-        self.tick();
-    }
-
     fn take_old(&self, class: SizeClass) -> List {
         let list = self.old[class.index()].take();
         self.old_bytes.set(self.old_bytes.get() - list.count * class.block_size());
@@ -451,34 +426,6 @@ impl ThreadCache {
     fn put_old(&self, class: SizeClass, list: List) {
         self.old_bytes.set(self.old_bytes.get() + list.count * class.block_size());
         self.old[class.index()].put(list);
-    }
-
-    /// Puts the blocks of a list on the lists of their slabs.
-    fn settle(&'static self, list: List) {
-        if list.head.is_none() {
-            return;
-        }
-        self.counters.settled_lists.add(1);
-        let mut foreign = None;
-        {
-            let mut slabs = self.slabs.lock();
-            for block in blocks_from(list.head) {
-                match slabs.settle(self.owner(), block) {
-                    Settled::Listed => {}
-                    Settled::Foreign(_) => {
-                        block.set_next(foreign);
-                        foreign = Some(block);
-                    }
-                    Settled::Twice(size) => freed_twice(block, size),
-                }
-            }
-        }
-        // Gathering may lead to housekeeping, which takes the lock.
-        for block in blocks_from(foreign) {
-            // SAFETY: blocks lie in registered segments.
-            let slab = unsafe { slab_containing(block.start()) };
-            self.gather(known(slab.owner(), block, slab.class()), slab.class(), block);
-        }
     }
 
     /// Puts a block of another cache's into the outbox.
@@ -509,93 +456,6 @@ impl ThreadCache {
         lifecycle::deliver(parcel.owner, parcel.class, parcel.chain);
     }
 
-    /// Leaves a chain in this cache's inbox, for any thread. Where chains pile up, the owner seems idle: the sender then
-    /// settles them.
-    fn receive(&'static self, class: SizeClass, chain: Chain) {
-        let waiting = usize::from(self.inboxes[class.index()].push(chain));
-        if (waiting == usize::from(u16::MAX) || waiting * class.block_size() >= PILE_BYTES)
-            && let Some(mut slabs) = self.slabs.try_lock()
-        {
-            self.settle_arrivals(&mut slabs, class);
-        }
-    }
-
-    /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
-    fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
-        let pending = core::mem::replace(slabs.pending(class), crate::block::Chains::EMPTY);
-        for mut chains in [pending, self.inboxes[class.index()].take_all()] {
-            while let Some(chain) = chains.pop() {
-                for block in chain.blocks() {
-                    match slabs.settle(self.owner(), block) {
-                        Settled::Listed => {}
-                        Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
-                        Settled::Twice(size) => freed_twice(block, size),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Settles what other threads sent, in all classes, unless the owner is at work on its slabs right now.
-    fn reclaim_if_idle(&self) {
-        if let Some(mut slabs) = self.slabs.try_lock() {
-            self.settle_all_arrivals(&mut slabs);
-            slabs.release_empty();
-        }
-    }
-
-    fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-            if !slabs.pending(class).is_empty() || !self.inboxes[class.index()].is_empty() {
-                self.settle_arrivals(slabs, class);
-            }
-        }
-    }
-
-    /// Looks at the clock now and then, and does the housekeeping when it is due.
-    fn tick(&'static self) {
-        let calls = self.slow_calls.get().wrapping_add(1);
-        self.slow_calls.set(calls);
-        if calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
-            self.look_at_clock();
-        }
-    }
-
-    fn look_at_clock(&'static self) {
-        let now = os::clock_ms();
-        self.seen.store(now, Ordering::Relaxed);
-        if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
-            self.last_housekeeping.set(now);
-            self.keep_house();
-        }
-    }
-
-    /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
-    #[cold]
-    fn keep_house(&'static self) {
-        self.outbox.drain().for_each(|parcel| self.send(parcel));
-        let mut idle = [false; size_class::COUNT];
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-            idle[class.index()] = !self.busy[class.index()].get();
-            if idle[class.index()] {
-                self.settle_magazine(class);
-            }
-            self.busy[class.index()].set(false);
-        }
-        {
-            let mut slabs = self.slabs.lock();
-            for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-                if idle[class.index()] {
-                    self.settle_arrivals(&mut slabs, class);
-                }
-            }
-            slabs.release_empty();
-        }
-        let delay = OPTIONS.purge_delay_ms();
-        ARENAS.purge(delay, PURGE_BUDGET, false);
-        LARGE.purge(delay);
-    }
-
     /// Remembers how many blocks the magazine of a class holds, and that the class is in use.
     fn note(&self, class: SizeClass) {
         let held = self.held(class);
@@ -606,23 +466,6 @@ impl ThreadCache {
 
     fn held(&self, class: SizeClass) -> usize {
         self.magazine(class).count(class) + self.old[class.index()].count.get()
-    }
-
-    fn settle_magazine(&'static self, class: SizeClass) {
-        let young = self.magazine(class).unload(class);
-        let old = self.take_old(class);
-        self.settle(young);
-        self.settle(old);
-        self.note(class);
-    }
-
-    /// Gives away everything that the thread holds.
-    fn empty_out(&'static self) {
-        (0..size_class::COUNT).map(SizeClass::from_index).for_each(|class| self.settle_magazine(class));
-        self.outbox.drain().for_each(|parcel| self.send(parcel));
-        let mut slabs = self.slabs.lock();
-        self.settle_all_arrivals(&mut slabs);
-        slabs.release_empty();
     }
 
     /// Blocks of a class that left the slabs and are in no magazine, as of the owner's last slow call; for the calling

@@ -20,14 +20,7 @@ const CHAIN_BYTES: usize = 16 << 10;
 const MAX_BYTES: usize = 1 << 20;
 
 const fn chain_limit(class: SizeClass) -> u16 {
-    let blocks = CHAIN_BYTES / class.block_size();
-    if blocks > CHAIN_BLOCKS {
-        CHAIN_BLOCKS as u16
-    } else if blocks < CHAIN_LEAST {
-        CHAIN_LEAST as u16
-    } else {
-        blocks as u16
-    }
+    class.blocks_in(CHAIN_BYTES, CHAIN_LEAST, CHAIN_BLOCKS) as u16
 }
 
 #[repr(C)]

@@ -1,0 +1,175 @@
+//! Settling: how blocks get from magazines and inboxes back to the lists of their slabs, and when.
+//!
+//! A list is settled when its magazine overflows, when its class was idle between two turns of the housekeeping, and when the
+//! thread ends; what waits in an inbox, by whoever finds the owner idle. The housekeeping comes round on slow paths, by the
+//! clock; `tick` must not be called with a cache's lock held, since it takes it.
+
+use super::magazine::List;
+use super::slab_sets::{Settled, SlabSets};
+use super::{ThreadCache, freed_twice, known, lifecycle};
+use crate::arena::{ARENAS, slab_containing};
+use crate::block::{Chain, Chains, blocks_from};
+use crate::large::LARGE;
+use crate::options::OPTIONS;
+use crate::os;
+use crate::size_class::{self, SizeClass};
+use crate::sync::Ordering;
+
+/// The clock is looked at after this many slow calls.
+const CALLS_BETWEEN_CLOCKS: u32 = 32;
+/// A thread does its housekeeping this often at most, in milliseconds.
+const HOUSEKEEPING_MS: u64 = 100;
+/// Pages that one housekeeping returns to the kernel at most, per arena.
+const PURGE_BUDGET: usize = 4096;
+/// Bytes that a thread keeps in old lists at most, over all classes. With the young lists, which hold up to 32 KiB a class (and
+/// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
+const OLD_BYTES: usize = 1 << 20;
+/// When this many bytes of a class wait in an inbox, the sender settles them itself if the owner is not about to.
+const PILE_BYTES: usize = 2 << 20;
+
+impl ThreadCache {
+    /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
+    pub(super) fn rotate(&'static self, class: SizeClass) {
+        let old = self.take_old(class);
+        self.put_old(class, self.magazine(class).unload(class));
+        self.settle(old);
+        if self.old_bytes.get() > OLD_BYTES {
+            let others = (0..size_class::COUNT).map(SizeClass::from_index).filter(|&other| other != class);
+            others.for_each(|other| self.settle(self.take_old(other)));
+        }
+        self.note(class);
+        self.tick();
+    }
+
+    /// Puts the blocks of a list on the lists of their slabs.
+    fn settle(&'static self, list: List) {
+        if list.head.is_none() {
+            return;
+        }
+        self.counters.settled_lists.add(1);
+        let mut foreign = None;
+        {
+            let mut slabs = self.slabs.lock();
+            for block in blocks_from(list.head) {
+                match slabs.settle(self.owner(), block) {
+                    Settled::Listed => {}
+                    Settled::Foreign(_) => {
+                        block.set_next(foreign);
+                        foreign = Some(block);
+                    }
+                    Settled::Twice(size) => freed_twice(block, size),
+                }
+            }
+        }
+        // Gathering may lead to housekeeping, which takes the lock.
+        for block in blocks_from(foreign) {
+            // SAFETY: blocks lie in registered segments.
+            let slab = unsafe { slab_containing(block.start()) };
+            self.gather(known(slab.owner(), block, slab.class()), slab.class(), block);
+        }
+    }
+
+    /// Leaves a chain in this cache's inbox, for any thread. Where chains pile up, the owner seems idle: the sender then
+    /// settles them.
+    pub(super) fn receive(&'static self, class: SizeClass, chain: Chain) {
+        let waiting = usize::from(self.inboxes[class.index()].push(chain));
+        if (waiting == usize::from(u16::MAX) || waiting * class.block_size() >= PILE_BYTES)
+            && let Some(mut slabs) = self.slabs.try_lock()
+        {
+            self.settle_arrivals(&mut slabs, class);
+        }
+    }
+
+    /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
+    pub(super) fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
+        let pending = core::mem::replace(slabs.pending(class), Chains::EMPTY);
+        for mut chains in [pending, self.inboxes[class.index()].take_all()] {
+            while let Some(chain) = chains.pop() {
+                for block in chain.blocks() {
+                    match slabs.settle(self.owner(), block) {
+                        Settled::Listed => {}
+                        Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
+                        Settled::Twice(size) => freed_twice(block, size),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Settles what other threads sent, in all classes, unless the owner is at work on its slabs right now.
+    pub(super) fn reclaim_if_idle(&self) {
+        if let Some(mut slabs) = self.slabs.try_lock() {
+            self.settle_all_arrivals(&mut slabs);
+            slabs.release_empty();
+        }
+    }
+
+    fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            if !slabs.pending(class).is_empty() || !self.inboxes[class.index()].is_empty() {
+                self.settle_arrivals(slabs, class);
+            }
+        }
+    }
+
+    /// Looks at the clock now and then, and does the housekeeping when it is due.
+    pub(super) fn tick(&'static self) {
+        let calls = self.slow_calls.get().wrapping_add(1);
+        self.slow_calls.set(calls);
+        if calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
+            self.look_at_clock();
+        }
+    }
+
+    pub(super) fn look_at_clock(&'static self) {
+        let now = os::clock_ms();
+        self.seen.store(now, Ordering::Relaxed);
+        if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
+            self.last_housekeeping.set(now);
+            self.keep_house();
+        }
+    }
+
+    /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
+    #[cold]
+    fn keep_house(&'static self) {
+        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        let mut idle = [false; size_class::COUNT];
+        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            idle[class.index()] = !self.busy[class.index()].get();
+            if idle[class.index()] {
+                self.settle_magazine(class);
+            }
+            self.busy[class.index()].set(false);
+        }
+        {
+            let mut slabs = self.slabs.lock();
+            for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+                if idle[class.index()] {
+                    self.settle_arrivals(&mut slabs, class);
+                }
+            }
+            slabs.release_empty();
+        }
+        let delay = OPTIONS.purge_delay_ms();
+        ARENAS.purge(delay, PURGE_BUDGET, false);
+        LARGE.purge(delay);
+    }
+
+    fn settle_magazine(&'static self, class: SizeClass) {
+        let young = self.magazine(class).unload(class);
+        let old = self.take_old(class);
+        self.settle(young);
+        self.settle(old);
+        self.note(class);
+    }
+
+    /// Gives away everything that the thread holds.
+    pub(super) fn empty_out(&'static self) {
+        (0..size_class::COUNT).map(SizeClass::from_index).for_each(|class| self.settle_magazine(class));
+        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        let mut slabs = self.slabs.lock();
+        self.settle_all_arrivals(&mut slabs);
+        slabs.release_empty();
+    }
+}
