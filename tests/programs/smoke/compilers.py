@@ -86,8 +86,8 @@ long use{number}(long seed) {{
 
 def work(side):
     """generated C and C++ sources; object code, link-time optimised program and its output compared"""
-    (side.work / "large.c").write_text(c_source(functions=side.amount(60, 1500)))
-    (side.work / "large.cpp").write_text(cpp_source(types=side.amount(2, 25)))
+    (side.work / "large.c").write_text(c_source(functions=side.amount(60, 700)))
+    (side.work / "large.cpp").write_text(cpp_source(types=side.amount(2, 12)))
     for compiler, backend in (("gcc", "cc1"), ("g++", "cc1plus")):
         side.serves(side.run([compiler, f"-print-prog-name={backend}"]).decode().strip(), "--version")
     fixed = ["-frandom-seed=7", "-w"]

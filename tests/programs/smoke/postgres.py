@@ -64,7 +64,7 @@ def work(side):
         command += ["-c", f"{key}={value}"]
     clients, transactions = 6, side.amount(300, 4000)
     with side.start(command, env=client, user=user, cwd=place) as server:
-        server.until((place / ".s.PGSQL.5432").exists, "listening")
+        server.until(lambda: b"ready to accept connections" in server.err.read_bytes(), "ready")
         run("pgbench", "-i", "-q", "-s", side.amount(1, 10))
         for _ in range(2):
             load = ["-n", "-c", clients, "-j", "2", "-t", transactions, "--random-seed=42"]
