@@ -146,11 +146,11 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
 /// The caller gives up the block that starts at the address, if one does.
 #[inline(always)]
 pub(crate) unsafe fn free(address: *mut u8) {
-    if let Some(slab) = arena::find_slab(address) {
+    if let Some(descriptor) = arena::find_descriptor(address) {
         // SAFETY: addresses in segments are never null.
         let start = unsafe { NonNull::new_unchecked(address) };
-        // SAFETY: the address lies in this slab's first slice or in no block of it; the caller gives the block up.
-        if unsafe { tcache::free_own(slab, start) } {
+        // SAFETY: the descriptor is that of the address's slice, in a segment; the caller gives the block up.
+        if unsafe { tcache::free_own(descriptor, start) } {
             return;
         }
     }

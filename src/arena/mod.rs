@@ -15,7 +15,9 @@ mod source;
 mod treap;
 
 pub(crate) use general_heap::RunState;
-pub(crate) use segment::{MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index};
+pub(crate) use segment::{
+    Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index,
+};
 pub(crate) use slab::{Owner, Place, Slab, slices_for};
 pub(crate) use source::Source;
 pub(crate) use treap::Treap;
@@ -24,7 +26,6 @@ use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::ptr::NonNull;
 use general_heap::{GeneralHeap, Spot};
-use segment::slab_in;
 use segment::{HEADER_PAGES, PAGES, Segment};
 use segment_map::{SEGMENTS, Tag};
 use source::Supply;
@@ -71,17 +72,11 @@ pub(crate) fn contains(address: *const u8) -> bool {
     SEGMENTS.contains(address, Tag::of(address))
 }
 
-/// The descriptor of the slice that an address lies in, if that is in a segment.
+/// Where the descriptor of the slice that an address lies in is found, if that is in a segment.
 #[inline(always)]
-pub(crate) fn find_slab(address: *const u8) -> Option<&'static Slab> {
+pub(crate) fn find_descriptor(address: *const u8) -> Option<Descriptor> {
     let tag = Tag::of(address);
-    if !SEGMENTS.contains(address, tag) {
-        return None;
-    }
-    // SAFETY: no address in a segment is null.
-    let address = unsafe { NonNull::new_unchecked(address.cast_mut()) };
-    // SAFETY: the map told that the address lies in a segment.
-    Some(unsafe { slab_in(tag, address) })
+    SEGMENTS.contains(address, tag).then(|| Descriptor::of(tag, address))
 }
 
 /// Whether an arena that has no run long enough may ask for another segment.

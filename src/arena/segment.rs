@@ -15,8 +15,8 @@
 
 use super::general_heap::Run;
 use super::segment_map::Tag;
-use super::slab::Slab;
-use crate::sync::Cell;
+use super::slab::{Owner, Slab};
+use crate::sync::{AtomicPtr, AtomicU32, Cell, Operand};
 use core::ptr::NonNull;
 
 /// Size and alignment of a segment, in bytes.
@@ -99,6 +99,78 @@ impl Segment {
     }
 }
 
+/// Where the descriptor of the slice that an address lies in is found; for slice 0 that is the header, seen as a descriptor
+/// that matches nothing.
+///
+/// Beginning with the segment's last byte, which the test of the segment map needs anyway, leaves the way back as a constant
+/// of each access to a field.
+#[derive(Clone, Copy)]
+pub(crate) struct Descriptor {
+    tag: Tag,
+    /// Of the descriptor from the segment's start, in bytes.
+    offset: usize,
+}
+
+impl Descriptor {
+    const FROM_LAST_BYTE: isize = 1 - SEGMENT_SIZE as isize;
+
+    #[inline(always)]
+    pub(crate) fn of(tag: Tag, address: *const u8) -> Self {
+        Self { tag, offset: address.addr() / SLICE_SIZE % SLICES * size_of::<Slab>() }
+    }
+
+    /// For an address that nobody asked the segment map about.
+    #[inline(always)]
+    pub(crate) fn containing(address: NonNull<u8>) -> Self {
+        Self::of(Tag::of(address.as_ptr()), address.as_ptr())
+    }
+
+    #[inline(always)]
+    fn last_byte(self) -> *const u8 {
+        // The kernel gave the memory, so its provenance is exposed.
+        core::ptr::with_exposed_provenance(self.tag.last_byte())
+    }
+
+    /// # Safety
+    /// As for [`Segment::containing`]; the tag must be the address's.
+    #[inline(always)]
+    pub(crate) unsafe fn slab(self) -> &'static Slab {
+        let descriptor =
+            self.last_byte().wrapping_add(self.offset).wrapping_offset(Self::FROM_LAST_BYTE).cast::<Slab>();
+        // SAFETY: segments do not begin at address 0; knowing it saves the test of an `Option` on every free.
+        unsafe { core::hint::assert_unchecked(!descriptor.is_null()) };
+        // SAFETY: the descriptors form an array at the segment's start; the header in place of the first is as large, and
+        // its fields are valid as a descriptor's.
+        unsafe { &*descriptor }
+    }
+
+    /// Whether the slice belongs to a slab of this owner's.
+    ///
+    /// # Safety
+    /// As for [`Self::slab`].
+    #[inline(always)]
+    pub(crate) unsafe fn is_owned_by(self, owner: NonNull<Owner>) -> bool {
+        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::OWNER as isize;
+        // SAFETY: the owner's word lies there in every descriptor.
+        let word = unsafe { Operand::<AtomicPtr<Owner>, 1, OFFSET>::new(self.last_byte(), self.offset) };
+        word.is(owner.as_ptr())
+    }
+
+    /// Whether an address in this slice is where a block starts that was carved; only ever true in a slab's first slice.
+    ///
+    /// # Safety
+    /// As for [`Self::slab`].
+    #[inline(always)]
+    pub(crate) unsafe fn starts_block(self, address: NonNull<u8>) -> bool {
+        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::LAST_CARVED as isize;
+        // SAFETY: the word lies there in every descriptor.
+        let last_carved = unsafe { Operand::<AtomicU32, 1, OFFSET>::new(self.last_byte(), self.offset) };
+        // SAFETY: the caller's promise.
+        let slab = unsafe { self.slab() };
+        slab.divides(address) && last_carved.reaches(address.addr().get() as u32)
+    }
+}
+
 /// The descriptor of the slice that an address lies in; for slice 0 the header, seen as a descriptor that matches nothing.
 ///
 /// # Safety
@@ -106,24 +178,7 @@ impl Segment {
 #[inline(always)]
 pub(crate) unsafe fn slab_containing(address: NonNull<u8>) -> &'static Slab {
     // SAFETY: the caller's promise.
-    unsafe { slab_in(Tag::of(address.as_ptr()), address) }
-}
-
-/// As [`slab_containing`], for an address whose tag is at hand.
-///
-/// # Safety
-/// As for [`Segment::containing`]; the tag must be the address's.
-#[inline(always)]
-pub(crate) unsafe fn slab_in(tag: Tag, address: NonNull<u8>) -> &'static Slab {
-    let slice = address.addr().get() / SLICE_SIZE % SLICES;
-    // Beginning with the segment's last byte leaves the way back as a constant of each access to a field.
-    let from_end = core::ptr::with_exposed_provenance::<u8>(tag.last_byte() + slice * size_of::<Slab>());
-    let descriptor = from_end.wrapping_sub(SEGMENT_SIZE - 1).cast::<Slab>();
-    // SAFETY: segments do not begin at address 0; knowing it saves the test of an `Option` on every free.
-    unsafe { core::hint::assert_unchecked(!descriptor.is_null()) };
-    // SAFETY: the descriptors form an array at the segment's start; the header in place of the first is as large, and
-    // its fields are valid as a descriptor's. The kernel gave the memory, so its provenance is exposed.
-    unsafe { &*descriptor }
+    unsafe { Descriptor::containing(address).slab() }
 }
 
 /// The number of the page, within its segment, that an address lies in.

@@ -18,7 +18,7 @@
 //! that allocated it after the segment was registered; for any other address both answers lead to the same report.
 
 use super::segment::{SEGMENT_SIZE, Segment};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Operand, Ordering};
 
 const SLOTS: usize = 1 << 19;
 
@@ -63,7 +63,9 @@ impl SegmentMap {
     /// Whether an address, whose tag this is, lies in a registered segment.
     #[inline(always)]
     pub(crate) fn contains(&self, address: *const u8, tag: Tag) -> bool {
-        self.slot(address.addr()).load(Ordering::Relaxed) == tag.0
+        // SAFETY: the slot's number is below the number of tags.
+        let slot = unsafe { Operand::<AtomicUsize, 8, 0>::new(self.tags.as_ptr().cast(), slot_of(address.addr())) };
+        slot.is(tag.0)
     }
 
     /// Enters a segment; `false` if its slot is taken.
@@ -77,10 +79,14 @@ impl SegmentMap {
         self.slot(segment.start().addr().get()).store(0, Ordering::Relaxed);
     }
 
-    #[inline(always)]
     fn slot(&self, address: usize) -> &AtomicUsize {
-        &self.tags[address / SEGMENT_SIZE % SLOTS]
+        &self.tags[slot_of(address)]
     }
+}
+
+#[inline(always)]
+fn slot_of(address: usize) -> usize {
+    address / SEGMENT_SIZE % SLOTS
 }
 
 #[cfg(test)]

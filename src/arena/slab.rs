@@ -20,6 +20,7 @@ use super::treap::{Links, Node};
 use crate::block::BlockPtr;
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 /// The thread cache that a slab belongs to, known here only by its address.
@@ -96,6 +97,11 @@ pub(crate) enum Place {
 }
 
 impl Slab {
+    /// Where in a descriptor the owner stands, in bytes.
+    pub(crate) const OWNER: usize = offset_of!(Line0, owner);
+    /// Where the low half of the address of the last byte that was carved stands.
+    pub(crate) const LAST_CARVED: usize = offset_of!(Line0, last_carved);
+
     /// Makes a slab of a run of slices that starts at `start`, as the owner's.
     pub(crate) fn create(start: NonNull<u8>, class: SizeClass, owner: NonNull<Owner>) -> &'static Self {
         // SAFETY: runs lie in registered segments.
@@ -160,31 +166,30 @@ impl Slab {
         self.line0.block_size.get() as usize
     }
 
-    /// Whether an address in this slice is where a block starts that was carved; only ever true in a slab's first slice.
+    /// Whether an address in this slice is a multiple of the block size from the slab's start; only ever true in a slab's
+    /// first slice.
     ///
     /// The offset times 2^64 / size, rounded up, leaves a remainder below the factor just for multiples of the size
     /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
     #[inline(always)]
-    pub(crate) fn is_block_start_in_first_slice(&self, address: NonNull<u8>) -> bool {
+    pub(crate) fn divides(&self, address: NonNull<u8>) -> bool {
         let reciprocal = self.line0.reciprocal.get();
         let offset = (address.addr().get() % SLICE_SIZE) as u64;
-        offset.wrapping_mul(reciprocal) < reciprocal && self.is_carved(address)
+        offset.wrapping_mul(reciprocal) < reciprocal
     }
 
     /// Whether an address in this slab lies where blocks were carved. A slab does not cross a multiple of 2^32, so the low
     /// bits tell.
-    #[inline(always)]
     fn is_carved(&self, address: NonNull<u8>) -> bool {
         address.addr().get() as u32 <= self.line0.last_carved.load(Ordering::Relaxed)
     }
 
     /// Whether an address in this slice is where a block starts that was carved.
     pub(crate) fn is_block_start(&'static self, address: NonNull<u8>) -> bool {
-        if self.is_block_start_in_first_slice(address) {
-            return true;
+        if self.line0.slices_before.get() == 0 {
+            return self.divides(address) && self.is_carved(address);
         }
-        self.line0.slices_before.get() > 0
-            && !self.owner().is_null()
+        !self.owner().is_null()
             && (address.addr().get() - self.first().start().addr().get()).is_multiple_of(self.block_size())
             && self.first().is_carved(address)
     }

@@ -5,6 +5,7 @@
 
 mod mutex;
 mod once;
+mod operand;
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, A
 pub(crate) use core::cell::Cell;
 pub(crate) use mutex::{Guard, Mutex, set_forking};
 pub(crate) use once::Once;
+pub(crate) use operand::Operand;
 
 /// A counter that one thread at a time adds to and anybody reads: exact for its writer, never torn for a reader.
 ///

@@ -33,7 +33,7 @@ mod slot;
 
 pub(crate) use lifecycle::CACHES;
 
-use crate::arena::{ARENAS, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
+use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
 use crate::os;
@@ -130,35 +130,43 @@ pub(crate) fn allocate(class: SizeClass) -> *mut u8 {
 #[inline(always)]
 pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     let cache = slot::get();
-    // SAFETY: live blocks lie in registered segments.
-    let slab = unsafe { slab_containing(start) };
-    debug_assert_eq!(slab.class(), class);
+    let descriptor = Descriptor::containing(start);
     // SAFETY: the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
-    if slab.owner() == cache.owner().as_ptr() {
+    // SAFETY: live blocks lie in registered segments.
+    if unsafe { descriptor.is_owned_by(cache.owner()) } {
         if let Err(refusal) = cache.magazine(class).push(block) {
             cold_path();
             push_slow(block, refusal);
         }
     } else {
         cold_path();
-        free_remote(slab, block);
+        // SAFETY: as above.
+        free_remote(unsafe { descriptor.slab() }, block);
     }
 }
 
 /// Frees a block of a slab of this thread's own; `false`, and no change, when the address is anything else.
 ///
 /// # Safety
-/// The address must lie in the slice that `slab` describes; the caller gives up the block that starts there, if one does.
+/// The descriptor must be that of the address's slice, in a registered segment; the caller gives up the block that starts
+/// there, if one does.
 #[inline(always)]
-pub(crate) unsafe fn free_own(slab: &'static Slab, start: NonNull<u8>) -> bool {
+pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> bool {
     let cache = slot::get();
-    if slab.owner() != cache.owner().as_ptr() || !slab.is_block_start_in_first_slice(start) {
+    // SAFETY: the caller's promise.
+    if unsafe { !descriptor.is_owned_by(cache.owner()) } {
         return false;
     }
+    // SAFETY: the caller's promise.
+    if unsafe { !descriptor.starts_block(start) } {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    let class = unsafe { descriptor.slab() }.class();
     // SAFETY: it is a block's start, and the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
-    if let Err(refusal) = cache.magazine(slab.class()).push(block) {
+    if let Err(refusal) = cache.magazine(class).push(block) {
         cold_path();
         push_slow(block, refusal);
     }
