@@ -1,20 +1,22 @@
 //! The general heap: runs of pages, by best fit, lowest address among equals, split and coalesced.
 //!
 //! ```text
-//!  descriptors  │F····f│M··│S···············│F·f│M│     F free head, f its last page, M medium, S slab
-//!  pages        ├──────┼───┼────────────────┼───┼─┤
-//!                6      3    16               3  1
+//!  descriptors  │C···c│M··│S···············│D·d│C·c│M│    M medium, S slab
+//!  pages        ├─────┼───┼────────────────┼───┼───┼─┤    C, c a clean free run's head and last page
+//!                6      3    16              3   4   1     D, d a dirty one's
 //! ```
 //!
 //! Every run's first descriptor holds its length; a free run's last descriptor holds it too (`free_behind`), so that the
-//! neighbour on either side is found without a search. No two free runs of one segment touch. All of it lies out of band
-//! and is guarded by the arena's lock.
+//! neighbour on either side is found without a search. All of it lies out of band and is guarded by the arena's lock.
 //!
-//! Free runs that were touched are *dirty* and stand, oldest first, in a list that the purge takes them from; a run that
-//! reads as zero is *zeroed*, and `calloc` need not clear it.
+//! Free runs are of two kinds. *Dirty* ones were touched: they are used first, and stand in a list, oldest first, that the
+//! purge takes them from. *Clean* ones hold no memory of the kernel's, and those that read as zero say so, for `calloc`. No
+//! two free runs of one kind touch. Runs of different kinds stay apart, so that fresh pages stay known as fresh, and are
+//! taken together when neither alone is long enough.
 
+use super::length_index::LengthIndex;
 use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
-use super::treap::{Links, Node, Treap};
+use super::treap::{Links, Node};
 use crate::os;
 use crate::sync::Cell;
 use core::ptr::{self, NonNull};
@@ -122,7 +124,8 @@ pub(crate) struct Taken {
 }
 
 pub(crate) struct GeneralHeap {
-    free: Treap<Run>,
+    clean: LengthIndex,
+    dirty: LengthIndex,
     oldest: Cell<Option<&'static Run>>,
     newest: Cell<Option<&'static Run>>,
     pub(crate) free_pages: Cell<usize>,
@@ -135,7 +138,8 @@ unsafe impl Send for GeneralHeap {}
 impl GeneralHeap {
     pub(crate) const fn new() -> Self {
         Self {
-            free: Treap::new(),
+            clean: LengthIndex::new(),
+            dirty: LengthIndex::new(),
             oldest: Cell::new(None),
             newest: Cell::new(None),
             free_pages: Cell::new(0),
@@ -145,59 +149,70 @@ impl GeneralHeap {
 
     /// Takes in the pages of a segment that has no runs.
     pub(crate) fn add_segment(&self, segment: &'static Segment, zeroed: bool) {
-        let freshness = Freshness { zeroed, age: None };
-        self.insert(Spot { segment, page: HEADER_PAGES }, MAX_RUN_PAGES, freshness);
+        self.insert(Spot { segment, page: HEADER_PAGES }, MAX_RUN_PAGES, Kind::Clean { zeroed });
     }
 
-    /// Takes out a segment that `is_wholly_free`.
+    /// Takes out a segment that `is_wholly_clean`.
     pub(crate) fn remove_segment(&self, segment: &'static Segment) {
         self.withdraw(Spot { segment, page: HEADER_PAGES });
     }
 
-    pub(crate) fn is_wholly_free(&self, segment: &'static Segment) -> bool {
+    /// Whether a segment's pages are all free and without memory.
+    pub(crate) fn is_wholly_clean(&self, segment: &'static Segment) -> bool {
         let run = &segment.runs[HEADER_PAGES];
-        run.state() == RunState::Free && run.pages() == MAX_RUN_PAGES
+        run.state() == RunState::Free && run.pages() == MAX_RUN_PAGES && !run.is_dirty()
     }
 
-    /// Takes `pages` pages that start at a multiple of `align` pages: the shortest free run that holds them, the lowest
-    /// among equals. What is left over stays free.
+    /// Takes `pages` pages that start at a multiple of `align` pages: of the dirty runs, or else of the clean ones, the
+    /// shortest that holds them, the lowest among equals. What is left over stays free.
     pub(crate) fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
-        let (run, start) = self.best_fit(pages, align)?;
-        let spot = Spot::of(run);
-        let (len, freshness) = (run.pages(), Freshness::of(run));
-        self.withdraw(spot);
-        let (before, after) = (start - spot.page, len - (start - spot.page) - pages);
-        // What is left over stands among the dirty runs where the whole stood.
-        if before > 0 {
-            self.insert(spot, before, freshness);
-        }
-        if after > 0 {
-            self.insert(spot.at(start + pages), after, freshness);
-        }
-        let taken = spot.at(start);
-        taken.run().pages.set(pages as u16);
-        taken.run().state.set(state);
-        Some(Taken { spot: taken, zeroed: freshness.zeroed })
+        let (run, start) = best_fit(&self.dirty, pages, align).or_else(|| best_fit(&self.clean, pages, align))?;
+        Some(self.take_at(run, start, pages, state))
     }
 
-    fn best_fit(&self, pages: usize, align: usize) -> Option<(&'static Run, usize)> {
-        /// Runs that are long enough but lie badly are passed over this often before one is taken that fits anyway.
-        const TRIES: usize = 16;
-        let mut candidate = self.free.first_where(|run| run.pages() >= pages);
-        for _ in 0..TRIES {
-            let run = candidate?;
-            let spot = Spot::of(run);
-            let start = spot.page.next_multiple_of(align);
-            if start + pages <= spot.page + run.pages() {
-                return Some((run, start));
+    /// As `take`, of clean and dirty runs that lie side by side. Takes time in the number of dirty runs.
+    pub(crate) fn take_across(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
+        let mut next = self.oldest.get();
+        while let Some(run) = next {
+            next = run.newer.get();
+            let first = first_of_row(Spot::of(run));
+            let start = first.page.next_multiple_of(align);
+            if start + pages <= end_of_row(first) {
+                return Some(self.take_at(first, start, pages, state));
             }
-            candidate = self.free.after(run);
         }
-        let run = self.free.first_where(|run| run.pages() >= pages + align - 1)?;
-        Some((run, Spot::of(run).page.next_multiple_of(align)))
+        None
     }
 
-    /// Gives a run back, joined with its free neighbours.
+    /// Takes pages that are all free, of one run or of several that lie side by side, of which `piece` is the first or one
+    /// before it.
+    fn take_at(&self, mut piece: Spot, start: usize, pages: usize, state: RunState) -> Taken {
+        let (end, mut zeroed) = (start + pages, true);
+        while piece.page < end {
+            let (run, piece_end) = (piece.run(), piece.page + piece.run().pages());
+            if piece_end <= start {
+                piece = piece.at(piece_end);
+                continue;
+            }
+            let kind = Kind::of(run);
+            zeroed &= run.is_zeroed();
+            self.withdraw(piece);
+            // What is left over is of the piece's kind, and stands among the dirty runs where the piece stood.
+            if piece.page < start {
+                self.insert(piece, start - piece.page, kind);
+            }
+            if piece_end > end {
+                self.insert(piece.at(end), piece_end - end, kind);
+            }
+            piece = piece.at(piece_end);
+        }
+        let spot = piece.at(start);
+        spot.run().pages.set(pages as u16);
+        spot.run().state.set(state);
+        Taken { spot, zeroed }
+    }
+
+    /// Gives a run back, joined with its dirty neighbours.
     pub(crate) fn free(&self, spot: Spot) {
         let pages = spot.run().pages();
         self.free_pages_at(spot, pages);
@@ -208,33 +223,24 @@ impl GeneralHeap {
         spot.run().state.set(RunState::Inner);
         // The age of the largest part counts, so that a run does not stay young for ever by small additions.
         let (mut largest, mut oldest_part): (usize, Option<Age>) = (pages, None);
-        let behind = spot.segment.runs[first - 1].free_behind.get() as usize;
-        let mut join = |neighbour: Spot| {
+        for neighbour in [free_before(spot), free_at(spot.at(spot.page + pages))].into_iter().flatten() {
             let run = neighbour.run();
-            let age = Age::of(run);
+            let Kind::Dirty(age) = Kind::of(run) else { continue };
             self.withdraw(neighbour);
             // A run that has just left the list cannot mark a place in it.
             if let Some(part) = &mut oldest_part
                 && part.before.is_some_and(|before| ptr::eq(before, run))
             {
-                part.before = age.and_then(|age| age.before);
+                part.before = age.before;
             }
-            if run.pages() > largest && age.is_some() {
-                (largest, oldest_part) = (run.pages(), age);
+            if run.pages() > largest {
+                (largest, oldest_part) = (run.pages(), Some(age));
             }
+            first = first.min(neighbour.page);
             len += run.pages();
-        };
-        if behind > 0 {
-            first -= behind;
-            join(spot.at(first));
-        }
-        let end = spot.page + pages;
-        if spot.segment.runs.get(end).is_some_and(|run| run.state() == RunState::Free) {
-            join(spot.at(end));
         }
         let young = || Age { stamp: os::clock_ms() as u32, before: self.newest.get() };
-        let age = Some(oldest_part.unwrap_or_else(young));
-        self.insert(spot.at(first), len, Freshness { zeroed: false, age });
+        self.insert(spot.at(first), len, Kind::Dirty(oldest_part.unwrap_or_else(young)));
     }
 
     /// Makes a medium run longer or shorter where it lies; `false`, and no change, when what follows it is not free
@@ -245,23 +251,14 @@ impl GeneralHeap {
         if pages < old {
             run.pages.set(pages as u16);
             self.free_pages_at(spot.at(spot.page + pages), old - pages);
-            return true;
+        } else if pages > old {
+            let next = spot.at(spot.page + old);
+            if end_of_row(next) < spot.page + pages {
+                return false;
+            }
+            self.take_at(next, next.page, pages - old, RunState::Inner);
+            run.pages.set(pages as u16);
         }
-        let missing = pages - old;
-        if missing == 0 {
-            return true;
-        }
-        let next = spot.at(spot.page + old);
-        let Some(follower) = spot.segment.runs.get(next.page) else { return false };
-        if follower.state() != RunState::Free || follower.pages() < missing {
-            return false;
-        }
-        let (len, freshness) = (follower.pages(), Freshness::of(follower));
-        self.withdraw(next);
-        if len > missing {
-            self.insert(next.at(next.page + missing), len - missing, freshness);
-        }
-        run.pages.set(pages as u16);
         true
     }
 
@@ -275,57 +272,76 @@ impl GeneralHeap {
             if purged >= budget || (age.max(0) as u32) < age_ms {
                 break;
             }
-            let spot = Spot::of(run);
-            self.clean(run);
             purged += run.pages();
-            let (start, len) = inner_pages(spot.start(), run.pages() * PAGE);
-            let discarded = len == 0 || os::discard(start, len);
-            run.zeroed.set(discarded && len == run.pages() * PAGE);
+            self.clean(Spot::of(run));
         }
         purged
     }
 
-    fn insert(&self, spot: Spot, pages: usize, freshness: Freshness) {
+    /// Returns the memory of a dirty run to the kernel and joins it with its clean neighbours.
+    fn clean(&self, spot: Spot) {
+        let (mut first, mut len) = (spot.page, spot.run().pages());
+        self.withdraw(spot);
+        let (start, inner) = inner_pages(spot.start(), len * PAGE);
+        let mut zeroed = inner > 0 && os::discard(start, inner) && inner == len * PAGE;
+        for neighbour in [free_before(spot), free_at(spot.at(spot.page + len))].into_iter().flatten() {
+            // A dirty run's free neighbours are clean.
+            zeroed &= neighbour.run().is_zeroed();
+            first = first.min(neighbour.page);
+            len += neighbour.run().pages();
+            self.withdraw(neighbour);
+        }
+        self.insert(spot.at(first), len, Kind::Clean { zeroed });
+    }
+
+    fn insert(&self, spot: Spot, pages: usize, kind: Kind) {
         let run = spot.run();
         run.pages.set(pages as u16);
         run.state.set(RunState::Free);
-        run.zeroed.set(freshness.zeroed);
         spot.segment.runs[spot.page + pages - 1].free_behind.set(pages as u16);
-        self.free.insert(run);
         self.free_pages.set(self.free_pages.get() + pages);
-        run.dirty.set(false);
-        if let Some(age) = freshness.age {
-            run.stamp.set(age.stamp);
-            self.soil(run, age.before);
+        match kind {
+            Kind::Clean { zeroed } => {
+                run.zeroed.set(zeroed);
+                run.dirty.set(false);
+                self.clean.insert(run);
+            }
+            Kind::Dirty(age) => {
+                run.zeroed.set(false);
+                run.dirty.set(true);
+                run.stamp.set(age.stamp);
+                self.dirty.insert(run);
+                self.enlist(run, age.before);
+            }
         }
     }
 
     fn withdraw(&self, spot: Spot) {
         let run = spot.run();
         debug_assert_eq!(run.state(), RunState::Free);
-        self.free.remove(run);
-        self.clean(run);
+        if run.is_dirty() {
+            self.dirty.remove(run);
+            self.unlist(run);
+        } else {
+            self.clean.remove(run);
+        }
         self.free_pages.set(self.free_pages.get() - run.pages());
         run.state.set(RunState::Inner);
         spot.segment.runs[spot.page + run.pages() - 1].free_behind.set(0);
     }
 
     /// Enters a run into the list of dirty ones, right behind `before`, which is the youngest of those that are older.
-    fn soil(&self, run: &'static Run, before: Option<&'static Run>) {
+    fn enlist(&self, run: &'static Run, before: Option<&'static Run>) {
         let after = before.map_or(self.oldest.get(), |older| older.newer.get());
         run.older.set(before);
         run.newer.set(after);
         before.map_or(&self.oldest, |older| &older.newer).set(Some(run));
         after.map_or(&self.newest, |newer| &newer.older).set(Some(run));
-        run.dirty.set(true);
         self.dirty_pages.set(self.dirty_pages.get() + run.pages());
     }
 
-    /// Takes a run out of the list of dirty ones, if it stands there.
-    fn clean(&self, run: &'static Run) {
-        if !run.dirty.replace(false) {
-            return;
-        }
+    /// Takes a run out of the list of dirty ones.
+    fn unlist(&self, run: &'static Run) {
         let (before, after) = (run.older.take(), run.newer.take());
         before.map_or(&self.oldest, |older| &older.newer).set(after);
         after.map_or(&self.newest, |newer| &newer.older).set(before);
@@ -334,20 +350,27 @@ impl GeneralHeap {
 
     /// Checks what the head of this file promises, for one segment; returns its free pages. Panics where it does not hold.
     pub(crate) fn check_segment(&self, segment: &'static Segment) -> usize {
-        let (mut page, mut free, mut after_free) = (HEADER_PAGES, 0, false);
+        let (mut page, mut free, mut before) = (HEADER_PAGES, 0, None);
         while page < PAGES {
             let run = &segment.runs[page];
             assert!(run.state() != RunState::Inner && run.pages() > 0, "page {page} begins no run");
-            let is_free = run.state() == RunState::Free;
-            assert!(!(is_free && after_free), "two free runs touch at page {page}");
+            let dirty = (run.state() == RunState::Free).then(|| run.is_dirty());
+            assert!(dirty.is_none() || dirty != before, "two free runs of one kind touch at page {page}");
             let last = &segment.runs[page + run.pages() - 1];
-            assert_eq!(last.free_behind.get() as usize, if is_free { run.pages() } else { 0 });
-            if is_free {
+            assert_eq!(last.free_behind.get() as usize, if dirty.is_some() { run.pages() } else { 0 });
+            if let Some(dirty) = dirty {
                 free += run.pages();
-                let found = self.free.first_where(|other| !other.precedes(run));
-                assert!(found.is_some_and(|found| ptr::eq(found, run)), "a free run is not in the tree");
+                let index = if dirty { &self.dirty } else { &self.clean };
+                let mut found = index.first_of(run.pages());
+                while let Some(other) = found
+                    && other.precedes(run)
+                {
+                    found = index.after(other);
+                }
+                assert!(found.is_some_and(|found| ptr::eq(found, run)), "a free run is not in its index");
+                assert!(!(dirty && run.is_zeroed()), "a dirty run is taken for zeroed");
             }
-            after_free = is_free;
+            before = dirty;
             page += run.pages();
         }
         assert_eq!(page, PAGES, "the last run ends beyond the segment");
@@ -355,12 +378,58 @@ impl GeneralHeap {
     }
 }
 
+/// The shortest of these runs that holds that many aligned pages, the lowest among equals, and the first of the pages.
+fn best_fit(runs: &LengthIndex, pages: usize, align: usize) -> Option<(Spot, usize)> {
+    /// Runs that are long enough but lie badly are passed over this often before one is taken that fits anyway.
+    const TRIES: usize = 16;
+    let aligned = |run| {
+        let spot = Spot::of(run);
+        (spot, spot.page.next_multiple_of(align))
+    };
+    let mut candidate = runs.first_of(pages);
+    for _ in 0..TRIES {
+        let run = candidate?;
+        let (spot, start) = aligned(run);
+        if start + pages <= spot.page + run.pages() {
+            return Some((spot, start));
+        }
+        candidate = runs.after(run);
+    }
+    runs.first_of(pages + align - 1).map(aligned)
+}
+
+/// The free run that ends where another run begins.
+fn free_before(spot: Spot) -> Option<Spot> {
+    let behind = spot.segment.runs[spot.page - 1].free_behind.get() as usize;
+    (behind > 0).then(|| spot.at(spot.page - behind))
+}
+
+/// The free run that begins at a page where some run begins, or the segment ends.
+fn free_at(spot: Spot) -> Option<Spot> {
+    spot.segment.runs.get(spot.page).is_some_and(|run| run.state() == RunState::Free).then_some(spot)
+}
+
+/// The first of the free runs that lie side by side with this one.
+fn first_of_row(mut spot: Spot) -> Spot {
+    while let Some(before) = free_before(spot) {
+        spot = before;
+    }
+    spot
+}
+
+/// The page behind the free runs that follow each other from here.
+fn end_of_row(mut spot: Spot) -> usize {
+    while let Some(run) = free_at(spot) {
+        spot.page += run.run().pages();
+    }
+    spot.page
+}
+
 /// What is known of the memory of a free run.
 #[derive(Clone, Copy)]
-struct Freshness {
-    zeroed: bool,
-    /// Of a dirty run.
-    age: Option<Age>,
+enum Kind {
+    Clean { zeroed: bool },
+    Dirty(Age),
 }
 
 /// A run's place among the dirty ones.
@@ -370,15 +439,13 @@ struct Age {
     before: Option<&'static Run>,
 }
 
-impl Age {
-    fn of(run: &Run) -> Option<Self> {
-        run.dirty.get().then(|| Self { stamp: run.stamp.get(), before: run.older.get() })
-    }
-}
-
-impl Freshness {
+impl Kind {
     fn of(run: &Run) -> Self {
-        Self { zeroed: run.zeroed.get(), age: Age::of(run) }
+        if run.is_dirty() {
+            Self::Dirty(Age { stamp: run.stamp.get(), before: run.older.get() })
+        } else {
+            Self::Clean { zeroed: run.is_zeroed() }
+        }
     }
 }
 
@@ -438,7 +505,9 @@ mod tests {
         assert_eq!(heap.check_segment(segment), MAX_RUN_PAGES - 2);
         heap.free(first);
         heap.free(third);
-        assert!(heap.is_wholly_free(segment));
+        assert_eq!(heap.check_segment(segment), MAX_RUN_PAGES);
+        heap.purge(os::clock_ms() + 10, 0, usize::MAX);
+        assert!(heap.is_wholly_clean(segment));
     }
 
     #[test]
@@ -459,15 +528,41 @@ mod tests {
         assert_eq!(heap.dirty_pages.get(), 0);
     }
 
+    #[test]
+    fn fresh_pages_stay_fresh_beside_touched_ones_and_both_serve_what_neither_could() {
+        let (heap, segment) = heap_with_a_segment();
+        let all = take(&heap, MAX_RUN_PAGES - 12);
+        let touched = take(&heap, 4);
+        heap.free(touched);
+        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (4, 12));
+        let fresh = heap.take(8, 1, RunState::Medium).unwrap();
+        assert!(fresh.zeroed && fresh.spot.page == touched.page + 4);
+        assert!(heap.resize(fresh.spot, 5));
+        // Four touched pages, five in use, three touched.
+        assert!(heap.take_across(4, 1, RunState::Medium).is_some_and(|taken| taken.spot.page == touched.page));
+        assert!(heap.take(4, 1, RunState::Medium).is_none());
+        heap.purge(os::clock_ms() + 10, 0, usize::MAX);
+        heap.free(fresh.spot);
+        // Five touched pages, three fresh ones.
+        assert!(heap.take(7, 1, RunState::Medium).is_none());
+        let both = heap.take_across(7, 1, RunState::Medium).unwrap();
+        assert!(!both.zeroed && both.spot.page == fresh.spot.page);
+        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (0, 1));
+        assert!(heap.take(1, 1, RunState::Medium).unwrap().zeroed);
+        heap.free(all);
+        heap.check_segment(segment);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn runs_never_overlap_and_free_ones_never_touch(
-            steps in prop::collection::vec((0_u8..4, 1_usize..80, 0_u32..6, any::<prop::sample::Index>()), 1..150)
+            steps in prop::collection::vec((0_u8..6, 1_usize..80, 0_u32..6, any::<prop::sample::Index>()), 1..150)
         ) {
             let (heap, segment) = heap_with_a_segment();
             let mut live: BTreeMap<usize, Spot> = BTreeMap::new();
             for (step, pages, align, which) in steps {
+                let memory = |spot: Spot, page: usize| spot.at(spot.page + page).start().cast::<u64>();
                 let chosen = (!live.is_empty()).then(|| *live.values().nth(which.index(live.len())).unwrap());
                 match (step, chosen) {
                     (0, Some(spot)) => {
@@ -478,10 +573,27 @@ mod tests {
                         let old = spot.run().pages();
                         let done = heap.resize(spot, pages);
                         prop_assert_eq!(spot.run().pages(), if done { pages } else { old });
+                        for page in 0..spot.run().pages() {
+                            // SAFETY: the page is the run's.
+                            unsafe { memory(spot, page).write(1) };
+                        }
+                    }
+                    (2, _) => {
+                        heap.purge(os::clock_ms() + 10, 0, pages);
                     }
                     _ => {
-                        if let Some(taken) = heap.take(pages, 1 << align, RunState::Medium) {
+                        let state = RunState::Medium;
+                        let taken = heap.take(pages, 1 << align, state);
+                        if let Some(taken) = taken.or_else(|| heap.take_across(pages, 1 << align, state)) {
                             prop_assert_eq!(taken.spot.page % (1 << align), 0);
+                            for page in 0..pages {
+                                let word = memory(taken.spot, page);
+                                // SAFETY: the page is the run's.
+                                let found = unsafe { word.read() };
+                                prop_assert!(!taken.zeroed || found == 0);
+                                // SAFETY: as above.
+                                unsafe { word.write(1) };
+                            }
                             live.insert(taken.spot.page, taken.spot);
                         }
                     }

@@ -8,6 +8,7 @@
 //! round, and no two arenas' locks are held at once except by `fork`, in the order of their numbers.
 
 mod general_heap;
+mod length_index;
 mod segment;
 mod segment_map;
 mod slab;
@@ -335,6 +336,9 @@ impl Arena {
             if let Some(taken) = heap.general.take(pages, align, state) {
                 return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
             }
+            if let Some(taken) = heap.general.take_across(pages, align, state) {
+                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
+            }
             if !self.grow(index, &mut heap) {
                 return None;
             }
@@ -384,7 +388,7 @@ impl Arena {
         let mut next = heap.segments.get();
         while let Some(segment) = next {
             next = segment.header.next.get();
-            if !heap.general.is_wholly_free(segment) || segment.runs[HEADER_PAGES].is_dirty() {
+            if !heap.general.is_wholly_clean(segment) {
                 continue;
             }
             let (arena, from_break) = (segment.header.arena.get(), segment.header.from_break.get());

@@ -99,6 +99,10 @@ impl<T: Node> Treap<T> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.get().is_none()
+    }
+
     pub(crate) fn first(&self) -> Option<&'static T> {
         let mut node = self.root.get()?;
         while let Some(left) = node.links().left.get() {
