@@ -7,7 +7,7 @@
 //! | any | any | a mapping of its own |
 
 use crate::arena::{
-    self, ARENAS, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
+    self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
     slab_containing, slice_index,
 };
 use crate::large::LARGE;
@@ -146,36 +146,53 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
 /// The caller gives up the block that starts at the address, if one does.
 #[inline(always)]
 pub(crate) unsafe fn free(address: *mut u8) {
-    if let Some(descriptor) = arena::find_descriptor(address) {
-        // SAFETY: addresses in segments are never null.
-        let start = unsafe { NonNull::new_unchecked(address) };
-        // SAFETY: the descriptor is that of the address's slice, in a segment; the caller gives the block up.
-        if unsafe { tcache::free_own(descriptor, start) } {
-            return;
-        }
+    let Some(descriptor) = arena::find_descriptor(address) else {
+        // SAFETY: the caller's promise.
+        return unsafe { free_outside(address) };
+    };
+    // SAFETY: addresses in segments are never null.
+    let start = unsafe { NonNull::new_unchecked(address) };
+    // SAFETY: the descriptor is that of the address's slice, in a segment; the caller gives the block up.
+    if unsafe { !tcache::free_own(descriptor, start) } {
+        // SAFETY: as above.
+        unsafe { free_inside(descriptor, start) };
     }
-    // SAFETY: the caller's promise.
-    unsafe { free_elsewhere(address) };
 }
 
-/// Frees a block that does not lie in a slab of this thread's own.
+/// Frees a block in a segment that is no block of the first slice of a slab of this thread's own.
 #[inline(never)]
-unsafe fn free_elsewhere(address: *mut u8) {
-    let Some(start) = NonNull::new(address) else { return };
-    if !arena::contains(address) {
-        if !LARGE.free(start) {
-            report::bad_pointer("free", address, fault_outside(start));
-        }
-        return tcache::tick();
-    }
-    // SAFETY: the address lies in a segment, and the caller gives the block up.
-    if unsafe { tcache::free_in_slab(start) } {
+unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
+    // SAFETY: the caller's promise.
+    if unsafe { tcache::free_in_slab(descriptor, start) } {
         return;
     }
+    free_medium(start);
+}
+
+#[inline(never)]
+fn free_medium(start: NonNull<u8>) {
     if ARENAS.free_medium(start).is_err() {
-        report::bad_pointer("free", address, fault_inside(start));
+        report::bad_pointer("free", start.as_ptr(), fault_inside(start));
     }
     tcache::tick();
+}
+
+/// Frees the large block at an address outside of all segments; NULL is nothing.
+#[cold]
+#[inline(never)]
+unsafe fn free_outside(address: *mut u8) {
+    let Some(start) = NonNull::new(address) else { return };
+    if !LARGE.free(start) {
+        report::bad_pointer("free", address, fault_outside(start));
+    }
+    tcache::tick();
+}
+
+/// As [`free`], out of line.
+#[inline(never)]
+unsafe fn free_any(address: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { free(address) };
 }
 
 /// Frees a block of a Rust layout.
@@ -192,7 +209,7 @@ pub(crate) unsafe fn free_layout(start: *mut u8, size: usize, align: usize) {
             unsafe { tcache::free_known(start, class) };
         }
         // SAFETY: the caller's promise.
-        None => unsafe { free_elsewhere(start) },
+        None => unsafe { free_any(start) },
     }
 }
 

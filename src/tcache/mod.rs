@@ -8,7 +8,7 @@
 //! | listed (on its slab's list) | magazine | the owner of the slab, under its cache's lock (`take_list`) |
 //! | magazine | live | the thread whose magazine it is (`pop`) |
 //! | live | magazine | the freeing thread, if the slab is its own (`push`) |
-//! | live | outbox | the freeing thread, if the slab is another's (`gather`) |
+//! | live | outbox | the freeing thread, if the slab is another's (`try_gather`, `gather`) |
 //! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
 //! | inbox | pending | whoever holds the lock of the inbox's cache, by one swap (`take_all`) |
 //! | pending | magazine | the owner, under its lock, a chain at a time |
@@ -142,8 +142,14 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     } else {
         cold_path();
         // SAFETY: as above.
-        free_remote(unsafe { descriptor.slab() }, block);
+        free_foreign(unsafe { descriptor.slab() }, block);
     }
+}
+
+/// Frees a block of another cache's slab, out of line.
+#[inline(never)]
+fn free_foreign(slab: &'static Slab, block: BlockPtr) {
+    free_remote(slot::get(), slab, block);
 }
 
 /// Frees a block of a slab of this thread's own; `false`, and no change, when the address is anything else.
@@ -173,18 +179,22 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
     true
 }
 
-/// Frees a block of another cache's slab; `false`, and no change, when the address is no block of a slab.
+/// Frees a block of another cache's slab, or one outside of the first slice of its slab; `false`, and no change, when the
+/// address is no block of a slab.
 ///
 /// # Safety
-/// The address must lie in a registered segment; the caller gives up the block that starts there, if one does.
-pub(crate) unsafe fn free_in_slab(start: NonNull<u8>) -> bool {
+/// As for [`free_own`].
+#[inline(always)]
+pub(crate) unsafe fn free_in_slab(descriptor: Descriptor, start: NonNull<u8>) -> bool {
+    let cache = slot::get();
     // SAFETY: the caller's promise.
-    let slab = unsafe { slab_containing(start) };
-    if !slab.is_block_start(start) {
+    let slab = unsafe { descriptor.slab() };
+    // SAFETY: the caller's promise.
+    if unsafe { !descriptor.starts_block(start) } && !slab.is_block_start(start) {
         return false;
     }
     // SAFETY: it is a block's start, and the caller gives the block up.
-    free_remote(slab, unsafe { BlockPtr::from_start(start) });
+    free_remote(cache, slab, unsafe { BlockPtr::from_start(start) });
     true
 }
 
@@ -284,9 +294,20 @@ fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mut Owner {
     owner
 }
 
+/// Frees a block of another cache's slab, most of the time by putting it into the outbox.
+#[inline(always)]
+fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
+    // A thread without a cache finds no chain in the outbox that it looks into.
+    if !cache.outbox.try_gather(slab.owner(), slab.class(), block) {
+        cold_path();
+        free_remote_slow(slab, block);
+    }
+}
+
 #[inline(never)]
-fn free_remote(slab: &'static Slab, block: BlockPtr) {
-    let (owner, class) = (slab.owner(), slab.class());
+fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
+    let class = slab.class();
+    let owner = known(slab.owner(), block, class);
     let Some(cache) = lifecycle::own_or_attach() else {
         return lifecycle::send_alone(owner, class, block);
     };
@@ -438,18 +459,9 @@ impl ThreadCache {
 
     /// Puts a block of another cache's into the outbox.
     fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
-        let frees = self.counters.remote_frees.get() + 1;
-        self.counters.remote_frees.add(1);
         match self.outbox.gather(owner, class, block) {
-            Gathered::Kept => {
-                if frees.is_multiple_of(1024) {
-                    self.tick();
-                }
-            }
-            Gathered::Send(parcel) => {
-                self.send(parcel);
-                self.tick();
-            }
+            Gathered::Kept => {}
+            Gathered::Send(parcel) => self.send(parcel),
             Gathered::Refused(parcel) => {
                 parcel.into_iter().chain(self.outbox.drain()).for_each(|parcel| self.send(parcel));
                 // There is room now.
@@ -457,9 +469,11 @@ impl ThreadCache {
             }
             Gathered::Twice => freed_twice(block, class.block_size()),
         }
+        self.tick();
     }
 
     fn send(&'static self, parcel: Parcel) {
+        self.counters.remote_frees.add(u64::from(parcel.chain.count));
         self.counters.chains_sent.add(1);
         lifecycle::deliver(parcel.owner, parcel.class, parcel.chain);
     }

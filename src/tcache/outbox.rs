@@ -16,26 +16,57 @@ const PLACES: usize = 512;
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;
 const CHAIN_BYTES: usize = 16 << 10;
-/// Bytes of blocks gathered at a time, in all chains.
+/// A chain gets room for this many bytes at a time, or for one block.
+const STEP_BYTES: usize = 2 << 10;
+/// Bytes of room that all chains have been given, at most.
 const MAX_BYTES: usize = 1 << 20;
 
-const fn chain_limit(class: SizeClass) -> u16 {
-    class.blocks_in(CHAIN_BYTES, CHAIN_LEAST, CHAIN_BLOCKS) as u16
+const fn chain_limit(class: SizeClass) -> u32 {
+    class.blocks_in(CHAIN_BYTES, CHAIN_LEAST, CHAIN_BLOCKS) as u32
 }
 
+/// Whom a chain is for: the owner's address, which leaves the upper bits free, with the class above it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key(u64);
+
+impl Key {
+    const CLASS_SHIFT: u32 = 48;
+
+    #[inline(always)]
+    fn of(owner: *mut Owner, class: SizeClass) -> Self {
+        Self(owner.addr() as u64 | (class.offset() as u64) << Self::CLASS_SHIFT)
+    }
+
+    fn owner(self) -> *mut Owner {
+        core::ptr::with_exposed_provenance_mut((self.0 & ((1 << Self::CLASS_SHIFT) - 1)) as usize)
+    }
+
+    fn class(self) -> SizeClass {
+        SizeClass::from_index((self.0 >> Self::CLASS_SHIFT) as usize / SizeClass::SCALE)
+    }
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        // Class and owner stand far apart in the word; the product's upper bits depend on both.
+        (self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PLACES.ilog2())) as usize
+    }
+}
+
+/// A chain that is being gathered; zeroes while there is none.
 #[repr(C)]
 struct Place {
-    owner: Cell<*mut Owner>,
+    key: Cell<Key>,
     head: Cell<Option<BlockPtr>>,
-    /// Zero while the place is empty.
-    count: Cell<u16>,
-    class: Cell<SizeClass>,
+    /// How many blocks may be put in before somebody looks whether more may.
+    room: Cell<u32>,
+    /// How many blocks the chain has and has room for.
+    granted: Cell<u32>,
 }
 
 pub(crate) struct Outbox {
     places: [Place; PLACES],
-    /// Bytes of all blocks in here.
-    bytes: Cell<usize>,
+    /// Bytes of the blocks that were granted, in all places.
+    granted_bytes: Cell<usize>,
 }
 
 /// A chain on its way to its owner.
@@ -45,7 +76,7 @@ pub(crate) struct Parcel {
     pub(crate) chain: Chain,
 }
 
-/// What became of a block that was put into the outbox.
+/// What became of a block that has not simply been put in.
 pub(crate) enum Gathered {
     Kept,
     /// Kept, and this chain has to be sent now: it was in the way, or full.
@@ -58,75 +89,91 @@ pub(crate) enum Gathered {
 
 impl Place {
     const fn new() -> Self {
-        Self {
-            owner: Cell::new(core::ptr::null_mut()),
-            head: Cell::new(None),
-            count: Cell::new(0),
-            class: Cell::new(SizeClass::from_index(0)),
-        }
+        Self { key: Cell::new(Key(0)), head: Cell::new(None), room: Cell::new(0), granted: Cell::new(0) }
+    }
+
+    #[inline(always)]
+    fn push(&self, block: BlockPtr) {
+        self.room.set(self.room.get() - 1);
+        block.set_next(self.head.get());
+        self.head.set(Some(block));
     }
 }
 
 impl Outbox {
     /// All of it is zeroes.
     pub(crate) const fn new() -> Self {
-        Self { places: [const { Place::new() }; PLACES], bytes: Cell::new(0) }
+        Self { places: [const { Place::new() }; PLACES], granted_bytes: Cell::new(0) }
     }
 
-    #[inline]
-    fn place(&self, owner: *mut Owner, class: SizeClass) -> &Place {
-        let key = (owner.addr() / 128).wrapping_add(class.offset() << 20) as u64;
-        &self.places[(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PLACES.ilog2())) as usize]
+    #[inline(always)]
+    fn place(&self, key: Key) -> &Place {
+        &self.places[key.place()]
+    }
+
+    /// Puts a block in if its chain is there and has room; `false`, and no change, if somebody has to look.
+    #[inline(always)]
+    pub(crate) fn try_gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
+        let key = Key::of(owner, class);
+        let place = self.place(key);
+        let simple = place.key.get() == key && place.room.get() > 0 && place.head.get() != Some(block);
+        if simple {
+            place.push(block);
+        }
+        simple
     }
 
     /// Puts a block in. A chain that is full stays until the next block of its place comes, so that freeing the block that
     /// was put in last once more is always noticed.
-    #[inline]
     pub(crate) fn gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
-        let place = self.place(owner, class);
-        let (mut in_the_way, mut next) = (None, None);
-        if place.count.get() > 0 {
-            next = place.head.get();
-            if next == Some(block) {
-                return Gathered::Twice;
-            }
-            let same = place.owner.get() == owner && place.class.get() == class;
-            if !same || place.count.get() >= chain_limit(class) {
-                in_the_way = self.take(place);
-                next = None;
-            }
+        let key = Key::of(owner, class);
+        let place = self.place(key);
+        if place.head.get() == Some(block) {
+            return Gathered::Twice;
         }
-        if self.bytes.get() > MAX_BYTES {
-            return Gathered::Refused(in_the_way);
+        let limit = chain_limit(class);
+        let mut in_the_way = None;
+        if place.key.get() != key || (place.room.get() == 0 && place.granted.get() == limit) {
+            in_the_way = self.take(place);
+            place.key.set(key);
         }
-        block.set_next(next);
-        place.head.set(Some(block));
-        place.owner.set(owner);
-        place.class.set(class);
-        place.count.set(place.count.get() + 1);
-        self.bytes.set(self.bytes.get() + class.block_size());
+        if place.room.get() == 0 {
+            let step = (class.blocks_in(STEP_BYTES, 1, CHAIN_BLOCKS) as u32).min(limit - place.granted.get());
+            let bytes = self.granted_bytes.get() + step as usize * class.block_size();
+            if bytes > MAX_BYTES {
+                return Gathered::Refused(in_the_way);
+            }
+            self.granted_bytes.set(bytes);
+            place.room.set(step);
+            place.granted.set(place.granted.get() + step);
+        }
+        place.push(block);
         in_the_way.map_or(Gathered::Kept, Gathered::Send)
     }
 
     fn take(&self, place: &Place) -> Option<Parcel> {
-        let count = place.count.take();
-        let head = place.head.get().filter(|_| count > 0)?;
-        let class = place.class.get();
-        self.bytes.set(self.bytes.get() - usize::from(count) * class.block_size());
-        Some(Parcel { owner: place.owner.get(), class, chain: Chain { head, count } })
+        let (key, granted) = (place.key.get(), place.granted.take());
+        let count = granted - place.room.take();
+        self.granted_bytes.set(self.granted_bytes.get() - granted as usize * key.class().block_size());
+        let head = place.head.take()?;
+        Some(Parcel { owner: key.owner(), class: key.class(), chain: Chain { head, count: count as u16 } })
     }
 
     /// Takes out every chain.
     pub(crate) fn drain(&self) -> impl Iterator<Item = Parcel> {
-        let places = if self.bytes.get() > 0 { &self.places[..] } else { &[] };
+        let places = if self.granted_bytes.get() > 0 { &self.places[..] } else { &[] };
         places.iter().filter_map(|place| self.take(place))
     }
 
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it
     /// vanished is not known.
     pub(crate) fn abandon(&self) {
-        self.places.iter().for_each(|place| place.count.set(0));
-        self.bytes.set(0);
+        for place in &self.places {
+            place.head.set(None);
+            place.room.set(0);
+            place.granted.set(0);
+        }
+        self.granted_bytes.set(0);
     }
 }
 
@@ -153,8 +200,8 @@ mod tests {
             assert!(matches!(outbox.gather(owner(1), class, block()), Gathered::Kept));
         }
         let Gathered::Send(parcel) = outbox.gather(owner(1), class, block()) else { panic!("not sent") };
-        assert_eq!(parcel.chain.count, limit);
-        assert_eq!(parcel.chain.blocks().count(), usize::from(limit));
+        assert_eq!(u32::from(parcel.chain.count), limit);
+        assert_eq!(parcel.chain.blocks().count(), limit as usize);
         assert_eq!(outbox.drain().map(|parcel| parcel.chain.count).sum::<u16>(), 1);
     }
 
@@ -162,13 +209,13 @@ mod tests {
     fn a_chain_in_the_way_of_another_owner_is_sent() {
         let outbox = Outbox::new();
         let class = SizeClass::of(32).unwrap();
-        let in_the_way = |n: &usize| core::ptr::eq(outbox.place(owner(*n), class), outbox.place(owner(1), class));
+        let in_the_way = |n: &usize| Key::of(owner(*n), class).place() == Key::of(owner(1), class).place();
         let other = (2..).find(in_the_way).unwrap();
         assert!(matches!(outbox.gather(owner(1), class, block()), Gathered::Kept));
         let Gathered::Send(parcel) = outbox.gather(owner(other), class, block()) else { panic!("not sent") };
         assert_eq!((parcel.owner, parcel.chain.count), (owner(1), 1));
         assert_eq!(outbox.drain().map(|parcel| parcel.owner).next(), Some(owner(other)));
-        assert_eq!(outbox.bytes.get(), 0);
+        assert_eq!(outbox.granted_bytes.get(), 0);
     }
 
     #[test]
@@ -177,14 +224,14 @@ mod tests {
         let class = SizeClass::of(16384).unwrap();
         let mut gathered = 0;
         for n in 1.. {
-            gathered += class.block_size();
             if matches!(outbox.gather(owner(n), class, block()), Gathered::Refused(_)) {
                 break;
             }
-            assert!(outbox.bytes.get() <= gathered && outbox.bytes.get() <= MAX_BYTES + class.block_size());
+            gathered += class.block_size();
+            assert!(outbox.granted_bytes.get() == gathered && gathered <= MAX_BYTES);
         }
-        assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / usize::from(chain_limit(class)));
-        assert_eq!(outbox.bytes.get(), 0);
+        assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / chain_limit(class) as usize);
+        assert_eq!(outbox.granted_bytes.get(), 0);
     }
 
     #[test]
