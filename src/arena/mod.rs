@@ -19,7 +19,7 @@ pub(crate) use general_heap::RunState;
 pub(crate) use segment::{
     Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index,
 };
-pub(crate) use slab::{Owner, Place, Slab, slices_for};
+pub(crate) use slab::{AgingList, Owner, Place, Slab, slices_for};
 pub(crate) use source::Source;
 pub(crate) use treap::Treap;
 
@@ -417,6 +417,8 @@ impl Heap {
 mod tests {
     use super::*;
     use crate::size_class::SizeClass;
+    use proptest::prelude::*;
+    use std::vec::Vec;
 
     fn arenas() -> &'static Arenas {
         let arenas = std::boxed::Box::leak(std::boxed::Box::new(Arenas::new()));
@@ -477,6 +479,78 @@ mod tests {
             assert_eq!(carved, slab.capacity());
             assert!(slab.is_empty());
             arenas.release_slab(slab);
+        }
+    }
+
+    fn resident(start: NonNull<u8>, pages: usize) -> usize {
+        let page = os::page_size();
+        let mut flags = std::vec![0_u8; pages * PAGE / page];
+        // SAFETY: the range is mapped, and there is a byte for each of its pages.
+        assert_eq!(unsafe { libc::mincore(start.as_ptr().cast(), pages * PAGE, flags.as_mut_ptr()) }, 0);
+        flags.iter().filter(|&&flag| flag & 1 != 0).count() * page / PAGE
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn free_pages_of_a_slab_lose_their_memory_and_no_block_its_place(
+            class in 0..crate::size_class::COUNT,
+            carved in 0.0..1.0_f64,
+            rounds in prop::collection::vec((0.5..1.0_f64, any::<u64>()), 1..4),
+        ) {
+            let arenas = arenas();
+            let class = SizeClass::from_index(class);
+            let slab = arenas.take_slab(&Cell::new(0), class, NonNull::dangling(), Growth::Allowed).unwrap();
+            let pages = slices_for(class) * PAGES_PER_SLICE;
+            let mut out = std::collections::BTreeSet::new();
+            for (round, (freed, seed)) in rounds.into_iter().enumerate() {
+                // All that there is to be had goes out, in the first round of a part of the slab only.
+                let most = if round == 0 { 1 + (carved * slab.capacity() as f64) as usize } else { usize::MAX };
+                while out.len() < most
+                    && let Some((head, _)) = slab.take_list().or_else(|| slab.carve(most - out.len()))
+                {
+                    for block in crate::block::blocks_from(Some(head)) {
+                        prop_assert!(out.insert(block.start().addr().get()), "a block was given twice");
+                    }
+                }
+                prop_assert_eq!(out.len(), slab.out_count());
+                if round > 0 {
+                    prop_assert_eq!(out.len(), slab.capacity());
+                }
+                for &start in &out {
+                    // SAFETY: the block is this test's.
+                    unsafe { core::ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0xA5, class.block_size()) };
+                }
+                let mut random = seed | 1;
+                out.retain(|&start| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let keep = (random >> 33) as f64 / (1_u64 << 31) as f64 >= freed;
+                    if !keep {
+                        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).unwrap();
+                        // SAFETY: the block is this test's, and leaves its set.
+                        slab.list(unsafe { crate::block::BlockPtr::from_start(start) });
+                    }
+                    keep
+                });
+                slab.check();
+                slab.return_free_pages();
+                slab.check();
+                prop_assert_eq!(slab.return_free_pages(), 0, "a second look found more");
+                // Just the pages with a block that is out are in memory.
+                let base = slab.start().addr().get();
+                let mut held: Vec<usize> = out
+                    .iter()
+                    .flat_map(|start| (start - base) / os::page_size()..=(start - base + class.block_size() - 1) / os::page_size())
+                    .collect();
+                held.dedup();
+                prop_assert_eq!(resident(slab.start(), pages), held.len() * os::page_size() / PAGE);
+                for &start in &out {
+                    let start = core::ptr::with_exposed_provenance::<u8>(start);
+                    // SAFETY: the block is this test's.
+                    let bytes = unsafe { core::slice::from_raw_parts(start, class.block_size()) };
+                    prop_assert!(bytes.iter().all(|&byte| byte == 0xA5), "a live block lost its contents");
+                }
+            }
         }
     }
 }

@@ -5,19 +5,23 @@
 //!  ├──────┬──────┬──────┬──────┼ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┤
 //!  │ out  │listed│ out  │listed│  uncarved: no block was ever made here      │
 //!  └──────┴──────┴──────┴──────┴ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┘
-//!  carved = out + listed          capacity = carved + uncarved
+//!  carved = out + listed + bare   capacity = carved + uncarved
 //! ```
 //!
 //! For its slab a block is free only when it lies on the slab's own list; blocks in magazines, outboxes and inboxes are
-//! out. So a slab whose list holds all that was carved can be released, whatever other threads do.
+//! out. So a slab of which nothing is out can be released, whatever other threads do.
+//!
+//! A slab that is thinly used for a while gives the memory of its wholly free pages back to the kernel. The blocks that
+//! touch such a *bare* page leave the list, whose links lay there, and are carved anew before more of the slab is.
 //!
 //! The descriptor has two cache lines: line 0 is read by every thread that frees a block, and changes only when the slab
 //! is made, released, or given another owner; line 1 belongs to the owner, under its cache's lock. A slab of several
 //! slices repeats line 0 in the descriptor of each of them.
 
-use super::segment::{self, SEGMENT_SIZE, SLICE_SIZE, Segment};
+use super::segment::{self, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, SLICE_SIZE, Segment};
 use super::treap::{Links, Node};
-use crate::block::BlockPtr;
+use crate::block::{BlockPtr, blocks_from};
+use crate::os;
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
 use core::mem::offset_of;
@@ -28,6 +32,9 @@ pub(crate) enum Owner {}
 
 /// A slab holds at least this many blocks, so that its turns with the arena are worth their price.
 const MIN_BLOCKS: usize = 8;
+
+/// No slab holds more blocks than this.
+const MAX_BLOCKS: usize = SLICE_SIZE / size_class::MIN_BLOCK;
 
 #[repr(C, align(64))]
 struct Line0 {
@@ -51,12 +58,29 @@ struct Line0 {
 #[repr(C, align(64))]
 struct Line1 {
     free: Cell<Option<BlockPtr>>,
-    free_count: Cell<u32>,
-    carved: Cell<u32>,
-    capacity: Cell<u32>,
+    links: Links<Slab>,
+    /// The pages whose memory was returned, a bit for each.
+    bare: Cell<u64>,
+    /// The owner's aging list: slabs with blocks on their lists, by when the first one came.
+    aging: Neighbours,
+    /// When the slab entered that list, in milliseconds of the coarse clock, modulo 2^32.
+    stamp: Cell<u32>,
+    free_count: Cell<u16>,
+    carved: Cell<u16>,
+    capacity: Cell<u16>,
+    /// Blocks that touch bare pages.
+    bare_count: Cell<u16>,
     /// Which of the owner's bins the slab stands in.
     bin: Cell<u8>,
-    links: Links<Slab>,
+    is_aging: Cell<bool>,
+    /// Whether blocks were given since the slab entered the aging list.
+    gave: Cell<bool>,
+}
+
+/// A place in a list that can be left from the middle.
+struct Neighbours {
+    older: Cell<Option<&'static Slab>>,
+    newer: Cell<Option<&'static Slab>>,
 }
 
 #[repr(C)]
@@ -123,7 +147,10 @@ impl Slab {
         slab.line1.free.set(None);
         slab.line1.free_count.set(0);
         slab.line1.carved.set(0);
-        slab.line1.capacity.set((slices * SLICE_SIZE / size) as u32);
+        slab.line1.capacity.set((slices * SLICE_SIZE / size) as u16);
+        slab.line1.bare.set(0);
+        slab.line1.bare_count.set(0);
+        slab.line1.is_aging.set(false);
         slab
     }
 
@@ -242,31 +269,39 @@ impl Slab {
         self.line1.free_count.get() as usize
     }
 
+    fn bare_count(&self) -> usize {
+        self.line1.bare_count.get() as usize
+    }
+
     /// Blocks in use, or on their way in magazines, outboxes and inboxes.
     pub(crate) fn out_count(&self) -> usize {
-        self.carved() - self.free_count()
+        self.carved() - self.free_count() - self.bare_count()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.free_count() == self.carved()
+        self.out_count() == 0
     }
 
     /// Whether it can give no block.
     pub(crate) fn is_full(&self) -> bool {
-        self.free_count() == 0 && self.carved() == self.capacity()
+        self.out_count() == self.capacity()
     }
 
     /// Checks that the list holds as many blocks as it counts, all of them carved blocks of this slab. Panics otherwise.
     pub(crate) fn check(&'static self) {
-        assert!(self.carved() <= self.capacity() && self.free_count() <= self.carved());
+        assert!(self.carved() <= self.capacity() && self.free_count() + self.bare_count() <= self.carved());
+        let bare = (0..self.carved()).filter(|&index| self.pages_of(index) & self.line1.bare.get() != 0).count();
+        assert_eq!(bare, self.bare_count(), "bare blocks are miscounted");
         let mut listed = 0;
-        for block in crate::block::blocks_from(self.line1.free.get()) {
+        for block in blocks_from(self.line1.free.get()) {
             listed += 1;
             assert!(listed <= self.free_count(), "a slab's list is longer than its count");
             // SAFETY: it was just checked, by its predecessor, or is the slab's own.
             let home = unsafe { segment::slab_containing(block.start()) };
             assert!(core::ptr::eq(home.first(), self), "a slab's list holds a block of another slab");
             assert!(matches!(self.place_of(block.start()), Place::Block), "a slab's list holds what is no block");
+            let pages = self.pages_of(self.index_of(block));
+            assert!(pages & self.line1.bare.get() == 0, "a slab's list holds a block without memory");
         }
         assert_eq!(listed, self.free_count(), "a slab's list is shorter than its count");
     }
@@ -284,7 +319,7 @@ impl Slab {
         block.set_next(self.line1.free.get());
         self.line1.free.set(Some(block));
         self.line1.free_count.set(self.line1.free_count.get() + 1);
-        debug_assert!(self.free_count() <= self.carved());
+        debug_assert!(self.free_count() + self.bare_count() <= self.carved());
     }
 
     /// Takes the whole list: the first block and how many there are.
@@ -293,29 +328,207 @@ impl Slab {
         Some((head, self.line1.free_count.take() as usize))
     }
 
-    /// Makes up to `most` new blocks from uncarved memory, linked in order of address.
+    /// Makes new blocks, linked in order of address: those of a bare page, or up to `most` from uncarved memory.
     pub(crate) fn carve(&self, most: usize) -> Option<(BlockPtr, usize)> {
-        let count = most.min(self.capacity() - self.carved());
+        if self.bare_count() > 0 {
+            return self.carve_bare();
+        }
+        let (first, count) = (self.carved(), most.min(self.capacity() - self.carved()));
         if count == 0 {
             return None;
         }
-        let size = self.block_size();
-        // SAFETY: `carved` blocks lie before this one, and at least `count` fit behind, all inside the slab.
-        let first = unsafe { self.start().add(self.carved() * size) };
-        let mut next = None;
-        for i in (0..count).rev() {
-            // SAFETY: as above.
-            let start = unsafe { first.add(i * size) };
-            // SAFETY: uncarved memory is in nobody's hands but the owner's.
-            let block = unsafe { BlockPtr::from_start(start) };
-            block.set_next(next);
-            next = Some(block);
-        }
-        self.line1.carved.set((self.carved() + count) as u32);
-        let last = self.start().addr().get() + self.carved() * size - 1;
+        self.line1.carved.set((first + count) as u16);
+        let last = self.start().addr().get() + self.carved() * self.block_size() - 1;
         self.line0.last_carved.store(last as u32, Ordering::Relaxed);
-        next.map(|head| (head, count))
+        self.chain((first..first + count).rev())
     }
+
+    /// Makes blocks again of the first bare page, and of those that its first block needs besides.
+    fn carve_bare(&self) -> Option<(BlockPtr, usize)> {
+        let bare = self.line1.bare.get();
+        let first = bare.trailing_zeros() as usize * PAGE / self.block_size();
+        let cleared = bare & self.pages_of(first);
+        self.line1.bare.set(bare & !cleared);
+        let end =
+            ((u64::BITS - cleared.leading_zeros()) as usize * PAGE).div_ceil(self.block_size()).min(self.carved());
+        let whole = |&index: &usize| {
+            let pages = self.pages_of(index);
+            pages & cleared != 0 && pages & self.line1.bare.get() == 0
+        };
+        let (head, count) = self.chain((first..end).rev().filter(whole))?;
+        self.line1.bare_count.set(self.line1.bare_count.get() - count as u16);
+        Some((head, count))
+    }
+
+    /// Links blocks that are in nobody's hands but the owner's, the last one first.
+    fn chain(&self, indices: impl Iterator<Item = usize>) -> Option<(BlockPtr, usize)> {
+        let (mut head, mut count) = (None, 0);
+        for index in indices {
+            // SAFETY: the block lies in the slab.
+            let start = unsafe { self.start().add(index * self.block_size()) };
+            // SAFETY: uncarved and bare memory is the owner's alone.
+            let block = unsafe { BlockPtr::from_start(start) };
+            block.set_next(head);
+            (head, count) = (Some(block), count + 1);
+        }
+        head.map(|head| (head, count))
+    }
+
+    fn index_of(&self, block: BlockPtr) -> usize {
+        (block.start().addr().get() - self.start().addr().get()) / self.block_size()
+    }
+
+    /// The pages that a block touches, a bit for each.
+    fn pages_of(&self, index: usize) -> u64 {
+        let size = self.block_size();
+        let (first, last) = (index * size / PAGE, ((index + 1) * size - 1) / PAGE);
+        (u64::MAX >> (u64::BITS as usize - 1 - (last - first))) << first
+    }
+
+    /// Gives the memory of pages that no block out touches back to the kernel; says how many pages those were.
+    pub(crate) fn return_free_pages(&self) -> usize {
+        let candidates = self.free_pages();
+        let (returned, made_bare) = whole_kernel_pages(candidates, self.uncarved_pages());
+        if made_bare == 0 {
+            return 0;
+        }
+        // The links lie in the pages that go.
+        let (mut kept, mut count) = (None, 0);
+        for block in blocks_from(self.line1.free.take()) {
+            if self.pages_of(self.index_of(block)) & made_bare == 0 {
+                block.set_next(kept);
+                (kept, count) = (Some(block), count + 1);
+            }
+        }
+        let taken_off = self.line1.free_count.replace(count) - count;
+        self.line1.free.set(kept);
+        self.line1.bare.set(self.line1.bare.get() | made_bare);
+        self.line1.bare_count.set(self.line1.bare_count.get() + taken_off);
+        let mut left = returned;
+        while left != 0 {
+            let first = left.trailing_zeros();
+            let pages = (left >> first).trailing_ones();
+            // SAFETY: the pages lie in the slab.
+            let start = unsafe { self.start().add(first as usize * PAGE) };
+            // Where the kernel keeps the memory, the pages are no worse for it.
+            os::discard(start, pages as usize * PAGE);
+            left &= !((u64::MAX >> (u64::BITS - pages)) << first);
+        }
+        made_bare.count_ones() as usize
+    }
+
+    /// The pages with memory, a bit for each, all of whose blocks are on the list or bare.
+    fn free_pages(&self) -> u64 {
+        let mut listed = [0_u64; MAX_BLOCKS.div_ceil(u64::BITS as usize)];
+        for block in blocks_from(self.line1.free.get()) {
+            let index = self.index_of(block);
+            listed[index / u64::BITS as usize] |= 1 << (index % u64::BITS as usize);
+        }
+        let (size, bare) = (self.block_size(), self.line1.bare.get());
+        let is_free = |index: usize| {
+            listed[index / u64::BITS as usize] >> (index % u64::BITS as usize) & 1 != 0
+                || self.pages_of(index) & bare != 0
+        };
+        let mut free = 0;
+        for page in 0..(self.carved() * size).div_ceil(PAGE) {
+            let (first, end) = (page * PAGE / size, ((page + 1) * PAGE).div_ceil(size).min(self.carved()));
+            if bare >> page & 1 == 0 && (first..end).all(is_free) {
+                free |= 1 << page;
+            }
+        }
+        free
+    }
+
+    /// The pages where no block was carved, a bit for each.
+    fn uncarved_pages(&self) -> u64 {
+        let (carved, all) =
+            ((self.carved() * self.block_size()).div_ceil(PAGE), self.line0.slices.get() as usize * PAGES_PER_SLICE);
+        if carved == all { 0 } else { (u64::MAX >> (u64::BITS as usize - (all - carved))) << carved }
+    }
+
+    // The owner's aging list.
+
+    pub(crate) fn is_aging(&self) -> bool {
+        self.line1.is_aging.get()
+    }
+
+    /// Notes that blocks were given from this slab.
+    pub(crate) fn note_given(&self) {
+        self.line1.gave.set(true);
+    }
+}
+
+/// Slabs whose lists have had blocks for a while, by when the first one came.
+pub(crate) struct AgingList {
+    oldest: Cell<Option<&'static Slab>>,
+    newest: Cell<Option<&'static Slab>>,
+}
+
+/// A slab that has been in the aging list for long enough.
+pub(crate) struct Aged {
+    pub(crate) slab: &'static Slab,
+    /// Whether it gave blocks meanwhile.
+    pub(crate) gave: bool,
+}
+
+impl AgingList {
+    pub(crate) const fn new() -> Self {
+        Self { oldest: Cell::new(None), newest: Cell::new(None) }
+    }
+
+    /// Enters a slab that is in no list.
+    pub(crate) fn enter(&self, slab: &'static Slab, now_ms: u32) {
+        let line = &slab.line1;
+        line.is_aging.set(true);
+        line.gave.set(false);
+        line.stamp.set(now_ms);
+        line.aging.newer.set(None);
+        let before = self.newest.replace(Some(slab));
+        line.aging.older.set(before);
+        before.map_or(&self.oldest, |before| &before.line1.aging.newer).set(Some(slab));
+    }
+
+    /// Takes a slab out, if it is in.
+    pub(crate) fn leave(&self, slab: &Slab) {
+        if !slab.line1.is_aging.replace(false) {
+            return;
+        }
+        let (before, after) = (slab.line1.aging.older.take(), slab.line1.aging.newer.take());
+        before.map_or(&self.oldest, |before| &before.line1.aging.newer).set(after);
+        after.map_or(&self.newest, |after| &after.line1.aging.older).set(before);
+    }
+
+    /// Takes out the slab that came first, if it came at least `age_ms` ago.
+    pub(crate) fn take_aged(&self, now_ms: u32, age_ms: u32) -> Option<Aged> {
+        let slab = self.oldest.get()?;
+        // A stamp can be younger than `now`, which was read before the lock was taken.
+        let age = now_ms.wrapping_sub(slab.line1.stamp.get()) as i32;
+        if (age.max(0) as u32) < age_ms {
+            return None;
+        }
+        self.leave(slab);
+        Some(Aged { slab, gave: slab.line1.gave.get() })
+    }
+}
+
+/// Of candidates for return, those that fill the kernel's pages together with uncarved ones: the pages to return, and those of
+/// them that were candidates.
+fn whole_kernel_pages(candidates: u64, uncarved: u64) -> (u64, u64) {
+    let group = os::page_size() / PAGE;
+    if group <= 1 {
+        return (candidates, candidates);
+    }
+    if group > PAGES_PER_SLICE {
+        return (0, 0);
+    }
+    let mut returned = 0;
+    for first in (0..u64::BITS as usize).step_by(group) {
+        let pages = (u64::MAX >> (u64::BITS as usize - group)) << first;
+        if pages & !(candidates | uncarved) == 0 && pages & candidates != 0 {
+            returned |= pages;
+        }
+    }
+    (returned, returned & candidates)
 }
 
 /// What one slab of a class can hold, in blocks; for tests and statistics.
@@ -328,7 +541,8 @@ const _: () = {
     while i < size_class::COUNT {
         let class = SizeClass::from_index(i);
         assert!(slices_for(class) < segment::SLICES);
-        assert!(capacity_for(class) >= MIN_BLOCKS && capacity_for(class) <= u16::MAX as usize);
+        assert!(capacity_for(class) >= MIN_BLOCKS && capacity_for(class) <= MAX_BLOCKS);
+        assert!(slices_for(class) * PAGES_PER_SLICE <= u64::BITS as usize, "a page needs a bit");
         i += 1;
     }
 };

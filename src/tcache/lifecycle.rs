@@ -109,16 +109,19 @@ impl Caches {
         self.some().filter(dormant).find_map(|cache| cache.give_slab(taker, class))
     }
 
-    /// The same from a cache whose thread has not been seen for a while, before the kernel is asked for memory: an idle
-    /// thread must not keep its partly free slabs from the others.
+    /// The same from an idle cache, before the kernel is asked for memory: an idle thread must not keep its partly free slabs
+    /// from the others.
     pub(super) fn slab_from_idle(&self, taker: &ThreadCache, class: SizeClass) -> Option<&'static Slab> {
+        self.idle(os::clock_ms())
+            .filter(|cache| !ptr::eq(*cache, taker))
+            .find_map(|cache| cache.give_slab(taker, class))
+    }
+
+    /// A bounded number of caches whose threads have not been seen for a while, or that no thread has.
+    pub(super) fn idle(&self, now_ms: u64) -> impl Iterator<Item = &'static ThreadCache> {
         /// In milliseconds.
         const IDLE: u64 = 500;
-        let now = os::clock_ms();
-        let idle = |cache: &&'static ThreadCache| {
-            !ptr::eq(*cache, taker) && now.saturating_sub(cache.seen.load(Ordering::Relaxed)) >= IDLE
-        };
-        self.some().filter(idle).find_map(|cache| cache.give_slab(taker, class))
+        self.some().filter(move |cache| now_ms.saturating_sub(cache.seen.load(Ordering::Relaxed)) >= IDLE)
     }
 
     fn claim_dormant(&self) -> Option<&'static ThreadCache> {

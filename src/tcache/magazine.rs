@@ -3,15 +3,17 @@
 //! ```text
 //!            young                          old
 //!   top ──▶ □ ─▶ □ ─▶ □          head ──▶ □ ─▶ □ ─▶ □ ─▶ □
-//!   room = limit − blocks in young         at most one full young list
+//!   blocks in young = limit − room − taken         at most one full young list
 //! ```
 //!
-//! Allocation pops from the young list and free pushes onto it. When it is full it becomes the old list and what was old
-//! goes back to the slabs; when it is empty the old list becomes young again. So a thread that swings around a limit moves
-//! lists in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
+//! Allocation pops from the young list and free pushes onto it. A push takes of the room, and a pop does not give it back but
+//! counts by itself; so after as many frees as the list may hold the slow path has its turn, whatever the mix, and with it
+//! the housekeeping. It makes room anew, or finds the list full: then it becomes the old list, and what was old goes back to
+//! the slabs. When the young list is empty the old one becomes young again. So a thread that swings around a limit moves lists
+//! in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
 
 use crate::block::BlockPtr;
-use crate::size_class::SizeClass;
+use crate::size_class::{self, SizeClass};
 use crate::sync::Cell;
 
 /// Blocks in one list of a magazine: at most this many bytes and this many blocks, and at least a few blocks.
@@ -19,17 +21,33 @@ const LIST_BYTES: usize = 32 << 10;
 const LIST_BLOCKS: usize = 1024;
 const LIST_MIN: usize = 4;
 
+static LIMITS: [u16; size_class::COUNT] = {
+    let (mut limits, mut i) = ([0; size_class::COUNT], 0);
+    while i < size_class::COUNT {
+        limits[i] = limit_of(SizeClass::from_index(i));
+        i += 1;
+    }
+    limits
+};
+
+const fn limit_of(class: SizeClass) -> u16 {
+    class.blocks_in(LIST_BYTES, LIST_MIN, LIST_BLOCKS) as u16
+}
+
 /// How many blocks of the class one list of a magazine holds.
-pub(crate) const fn limit(class: SizeClass) -> i32 {
-    class.blocks_in(LIST_BYTES, LIST_MIN, LIST_BLOCKS) as i32
+#[inline(always)]
+pub(crate) fn limit(class: SizeClass) -> i32 {
+    i32::from(LIMITS[class.index()])
 }
 
 /// The young list: all that the fast paths touch.
 #[repr(C)]
 pub(crate) struct Magazine {
     top: Cell<Option<BlockPtr>>,
-    /// How many blocks may still be pushed. Negative when a slab gave more than the limit; the next push then rotates.
+    /// How many blocks may be pushed before the slow path looks. Negative when a slab gave more than the limit.
     room: Cell<i32>,
+    /// How many blocks were popped since the room was made.
+    taken: Cell<i32>,
 }
 
 const _: () = assert!(size_of::<Magazine>() == SizeClass::SCALE);
@@ -43,19 +61,19 @@ pub(crate) enum Refusal {
 
 impl Magazine {
     pub(crate) const fn new(class: SizeClass) -> Self {
-        Self { top: Cell::new(None), room: Cell::new(limit(class)) }
+        Self { top: Cell::new(None), room: Cell::new(limit_of(class) as i32), taken: Cell::new(0) }
     }
 
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<BlockPtr> {
         let block = self.top.get()?;
         self.top.set(block.next());
-        self.room.set(self.room.get() + 1);
+        self.taken.set(self.taken.get() + 1);
         Some(block)
     }
 
     /// Puts a block on top. A refusal as `Full` leaves the room one too small, which saves the fast path a step: the caller
-    /// makes good for it by `restore_room`.
+    /// makes good for it by `make_room`.
     #[inline(always)]
     pub(crate) fn push(&self, block: BlockPtr) -> Result<(), Refusal> {
         let top = self.top.get();
@@ -72,23 +90,34 @@ impl Magazine {
         Ok(())
     }
 
-    /// Takes back what a push that was refused as `Full` took of the room.
-    pub(crate) fn restore_room(&self) {
+    /// After a push that was refused as `Full`: makes room anew; `false`, and none, if the list is three quarters full.
+    pub(crate) fn make_room(&self, class: SizeClass) -> bool {
         self.room.set(self.room.get() + 1);
+        let (count, limit) = (self.count(class) as i32, limit(class));
+        let ample = count < limit / 4 * 3;
+        if ample {
+            self.set_room(limit - count);
+        }
+        ample
+    }
+
+    fn set_room(&self, room: i32) {
+        self.room.set(room);
+        self.taken.set(0);
     }
 
     /// Puts a whole list into an empty magazine.
     pub(crate) fn load(&self, class: SizeClass, list: List) {
         debug_assert!(self.top.get().is_none());
         self.top.set(list.head);
-        self.room.set(limit(class) - list.count as i32);
+        self.set_room(limit(class) - list.count as i32);
     }
 
     /// Takes everything out.
     pub(crate) fn unload(&self, class: SizeClass) -> List {
         let count = self.count(class);
         let head = self.top.take();
-        self.room.set(limit(class));
+        self.set_room(limit(class));
         List { head, count }
     }
 
@@ -97,7 +126,7 @@ impl Magazine {
     }
 
     pub(crate) fn count(&self, class: SizeClass) -> usize {
-        (limit(class) - self.room.get()) as usize
+        (limit(class) - self.room.get() - self.taken.get()) as usize
     }
 }
 
@@ -146,10 +175,26 @@ mod tests {
             assert!(magazine.push(block()).is_ok());
         }
         assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
-        magazine.restore_room();
+        assert!(!magazine.make_room(class));
         let list = magazine.unload(class);
         assert_eq!(list.count, limit(class) as usize);
         assert_eq!(crate::block::blocks_from(list.head).count(), list.count);
         assert_eq!(magazine.count(class), 0);
+    }
+
+    #[test]
+    fn room_is_made_for_what_was_popped_and_the_slow_path_has_its_turn() {
+        let class = SizeClass::of(1024).unwrap();
+        let magazine = Magazine::new(class);
+        let a = block();
+        for _ in 0..3 {
+            for _ in 0..limit(class) {
+                assert!(magazine.push(a).is_ok());
+                assert_eq!(magazine.pop(), Some(a));
+            }
+            assert!(matches!(magazine.push(a), Err(Refusal::Full)));
+            assert!(magazine.make_room(class));
+            assert_eq!(magazine.count(class), 0);
+        }
     }
 }

@@ -233,12 +233,14 @@ pub(crate) fn reclaim() {
     CACHES.some().for_each(ThreadCache::reclaim_if_idle);
 }
 
-/// Settles all that the calling thread holds, and reclaims what idle caches hold.
+/// Settles all that the calling thread holds and what others sent to any thread, and gives back the memory of all free pages
+/// in slabs.
 pub(crate) fn flush() {
     if let Some(cache) = lifecycle::own() {
         cache.empty_out();
     }
-    CACHES.iter().for_each(ThreadCache::reclaim_if_idle);
+    let now = os::clock_ms();
+    CACHES.iter().for_each(|cache| cache.keep_house_of_idle(now, 0, usize::MAX));
 }
 
 /// Checks the calling thread's cache. Panics where it is not whole.
@@ -269,16 +271,17 @@ fn allocate_slow(class: SizeClass) -> *mut u8 {
 fn push_slow(block: BlockPtr, refusal: Refusal) {
     // SAFETY: blocks lie in registered segments.
     let class = unsafe { slab_containing(block.start()) }.class();
-    match refusal {
-        Refusal::OnTop => freed_twice(block, class.block_size()),
-        Refusal::Full => {
-            // Only a thread that has a cache frees blocks of its own.
-            let cache = slot::get();
-            cache.magazine(class).restore_room();
-            cache.rotate(class);
-            cache.push_own(class, block);
-        }
+    if matches!(refusal, Refusal::OnTop) {
+        freed_twice(block, class.block_size());
     }
+    // Only a thread that has a cache frees blocks of its own.
+    let cache = slot::get();
+    if !cache.magazine(class).make_room(class) {
+        return cache.push_rotating(class, block);
+    }
+    cache.busy[class.index()].set(true);
+    cache.tick();
+    cache.push_own(class, block);
 }
 
 #[cold]
@@ -378,8 +381,18 @@ impl ThreadCache {
         unsafe { &*magazine }
     }
 
+    /// Puts a block into a magazine that is full.
+    #[inline(never)]
+    fn push_rotating(&'static self, class: SizeClass, block: BlockPtr) {
+        self.rotate(class);
+        self.tick();
+        self.push_own(class, block);
+    }
+
     /// Puts a block of this cache's own into the magazine, from a slow path.
     fn push_own(&'static self, class: SizeClass, block: BlockPtr) {
+        // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
+        // allocator, which filled it.
         if let Err(refusal) = self.magazine(class).push(block) {
             push_slow(block, refusal);
         }

@@ -6,7 +6,7 @@
 
 use super::magazine::List;
 use super::slab_sets::{Settled, SlabSets};
-use super::{ThreadCache, freed_twice, known, lifecycle};
+use super::{CACHES, ThreadCache, freed_twice, known, lifecycle};
 use crate::arena::{ARENAS, slab_containing};
 use crate::block::{Chain, Chains, blocks_from};
 use crate::large::LARGE;
@@ -20,7 +20,9 @@ const CALLS_BETWEEN_CLOCKS: u32 = 32;
 /// A thread does its housekeeping this often at most, in milliseconds.
 const HOUSEKEEPING_MS: u64 = 100;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
-const PURGE_BUDGET: usize = 4096;
+const PURGE_BUDGET: usize = 16 << 10;
+/// How much of a cache one housekeeping looks through for memory to give back, in blocks: some milliseconds.
+const GIVE_BACK_BUDGET: usize = 1 << 18;
 /// Bytes that a thread keeps in old lists at most, over all classes. With the young lists, which hold up to 32 KiB a class (and
 /// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
 const OLD_BYTES: usize = 1 << 20;
@@ -38,7 +40,6 @@ impl ThreadCache {
             others.for_each(|other| self.settle(self.take_old(other)));
         }
         self.note(class);
-        self.tick();
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
@@ -49,9 +50,10 @@ impl ThreadCache {
         self.counters.settled_lists.add(1);
         let mut foreign = None;
         {
+            let now = os::clock_ms() as u32;
             let mut slabs = self.slabs.lock();
             for block in blocks_from(list.head) {
-                match slabs.settle(self.owner(), block) {
+                match slabs.settle(self.owner(), block, now) {
                     Settled::Listed => {}
                     Settled::Foreign(_) => {
                         block.set_next(foreign);
@@ -82,11 +84,12 @@ impl ThreadCache {
 
     /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
     pub(super) fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
+        let now = os::clock_ms() as u32;
         let pending = core::mem::replace(slabs.pending(class), Chains::EMPTY);
         for mut chains in [pending, self.inboxes[class.index()].take_all()] {
             while let Some(chain) = chains.pop() {
                 for block in chain.blocks() {
-                    match slabs.settle(self.owner(), block) {
+                    match slabs.settle(self.owner(), block, now) {
                         Settled::Listed => {}
                         Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
                         Settled::Twice(size) => freed_twice(block, size),
@@ -104,6 +107,14 @@ impl ThreadCache {
         }
     }
 
+    /// Does for an idle owner what its own housekeeping would do, except for what it has at hand.
+    pub(super) fn keep_house_of_idle(&self, now_ms: u64, age_ms: u32, budget: usize) {
+        if let Some(mut slabs) = self.slabs.try_lock() {
+            self.settle_all_arrivals(&mut slabs);
+            slabs.give_back(now_ms as u32, age_ms, budget);
+        }
+    }
+
     fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
             if !slabs.pending(class).is_empty() || !self.inboxes[class.index()].is_empty() {
@@ -113,6 +124,7 @@ impl ThreadCache {
     }
 
     /// Looks at the clock now and then, and does the housekeeping when it is due.
+    #[inline(always)]
     pub(super) fn tick(&'static self) {
         let calls = self.slow_calls.get().wrapping_add(1);
         self.slow_calls.set(calls);
@@ -121,18 +133,21 @@ impl ThreadCache {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         self.seen.store(now, Ordering::Relaxed);
         if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
             self.last_housekeeping.set(now);
-            self.keep_house();
+            self.keep_house(now);
         }
     }
 
     /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
     #[cold]
-    fn keep_house(&'static self) {
+    fn keep_house(&'static self, now: u64) {
+        let delay = OPTIONS.purge_delay_ms();
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut idle = [false; size_class::COUNT];
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
@@ -149,9 +164,11 @@ impl ThreadCache {
                     self.settle_arrivals(&mut slabs, class);
                 }
             }
-            slabs.release_empty();
+            slabs.give_back(now as u32, delay, GIVE_BACK_BUDGET);
         }
-        let delay = OPTIONS.purge_delay_ms();
+        for cache in CACHES.idle(now) {
+            cache.keep_house_of_idle(now, delay, GIVE_BACK_BUDGET);
+        }
         ARENAS.purge(delay, PURGE_BUDGET, false);
         LARGE.purge(delay);
     }

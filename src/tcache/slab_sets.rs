@@ -8,9 +8,12 @@
 //! Fullest first, lowest address among equals: then thinly used slabs run dry and go back to the arena whole. A slab that
 //! can give nothing is in no bin; it comes back when a block of it is settled. Guarded by the cache's lock, which any
 //! thread may take: the owner on its slow paths, others when they settle or take over what an idle owner left.
+//!
+//! A slab whose list got a block enters the aging list. If it gives nothing for a while it goes back to its arena when it is
+//! empty, and otherwise returns the memory of its free pages to the kernel.
 
 use super::magazine::List;
-use crate::arena::{ARENAS, Owner, Slab, Treap};
+use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap};
 use crate::block::{BlockPtr, Chains};
 use crate::size_class::{self, SizeClass};
 use core::ptr::NonNull;
@@ -21,8 +24,12 @@ const NO_BIN: usize = BINS;
 /// A refill carves at most this many bytes at a time, so that memory is touched little before it is used.
 const CARVE_BYTES: usize = 4096;
 
+/// Returning a page costs as much as looking at this many blocks.
+const PAGE_WORK: usize = 16;
+
 pub(crate) struct SlabSets {
     classes: [ClassSlabs; size_class::COUNT],
+    aging: AgingList,
 }
 
 struct ClassSlabs {
@@ -31,6 +38,8 @@ struct ClassSlabs {
     pending: Chains,
     /// Blocks that are out: given to magazines and not settled since.
     out: usize,
+    /// The slab that was kept when it became empty, since no other had blocks to give.
+    spare: Option<&'static Slab>,
 }
 
 // SAFETY: guarded by the cache's lock.
@@ -48,7 +57,7 @@ pub(crate) enum Settled {
 
 impl SlabSets {
     pub(crate) const fn new() -> Self {
-        Self { classes: [const { ClassSlabs::new() }; size_class::COUNT] }
+        Self { classes: [const { ClassSlabs::new() }; size_class::COUNT], aging: AgingList::new() }
     }
 
     pub(crate) fn pending(&mut self, class: SizeClass) -> &mut Chains {
@@ -67,6 +76,7 @@ impl SlabSets {
         let most = (CARVE_BYTES / class.block_size()).max(1);
         let (head, count) = slab.take_list().or_else(|| slab.carve(most))?;
         slabs.out += count;
+        slab.note_given();
         slabs.rebin(slab);
         Some(List { head: Some(head), count })
     }
@@ -83,14 +93,14 @@ impl SlabSets {
     pub(crate) fn hand_over(&mut self, class: SizeClass) -> Option<&'static Slab> {
         let slabs = &mut self.classes[class.index()];
         let slab = slabs.bins.iter().find_map(Treap::first)?;
-        slabs.bins[slab.bin()].remove(slab);
         slabs.out -= slab.out_count();
+        slabs.withdraw(&self.aging, slab);
         Some(slab)
     }
 
     /// Puts a block on its slab's list, if the slab is `owner`'s, whose sets these are. A slab that is empty then goes
     /// back to its arena, unless it is the last one of its class that has blocks to give.
-    pub(crate) fn settle(&mut self, owner: NonNull<Owner>, block: BlockPtr) -> Settled {
+    pub(crate) fn settle(&mut self, owner: NonNull<Owner>, block: BlockPtr, now_ms: u32) -> Settled {
         // SAFETY: blocks lie in registered segments.
         let slab = unsafe { crate::arena::slab_containing(block.start()) }.first();
         // The owner changes only under the lock of the owner that is; it is read here under ours.
@@ -98,15 +108,22 @@ impl SlabSets {
             return Settled::Foreign(slab.owner());
         }
         if slab.is_empty() {
-            // All blocks of the slab are on its list already, this one among them.
+            // All blocks of the slab are free already, this one among them.
             return Settled::Twice(slab.block_size());
         }
         let slabs = &mut self.classes[slab.class().index()];
         slab.list(block);
         slabs.out -= 1;
         slabs.rebin(slab);
-        if slab.is_empty() && !slabs.is_alone(slab) {
-            slabs.release(slab);
+        if !slab.is_aging() {
+            self.aging.enter(slab, now_ms);
+        }
+        if slab.is_empty() {
+            if slabs.is_alone(slab) {
+                slabs.spare = Some(slab);
+            } else {
+                slabs.release(&self.aging, slab);
+            }
         }
         Settled::Listed
     }
@@ -114,21 +131,40 @@ impl SlabSets {
     /// Gives every empty slab back to its arena.
     pub(crate) fn release_empty(&mut self) {
         for slabs in &mut self.classes {
-            // Empty slabs have nothing out, and so stand in the last bin.
-            let mut next = slabs.bins[BINS - 1].first();
-            while let Some(slab) = next {
-                next = slabs.bins[BINS - 1].after(slab);
-                if slab.is_empty() {
-                    slabs.release(slab);
-                }
+            if let Some(slab) = slabs.spare.take()
+                && slab.is_empty()
+            {
+                slabs.release(&self.aging, slab);
             }
+        }
+    }
+
+    /// Gives back what slabs have not needed for `age_ms`: empty slabs, and free pages of others. Looks at about `budget`
+    /// blocks or pages.
+    pub(crate) fn give_back(&mut self, now_ms: u32, age_ms: u32, mut budget: usize) {
+        while budget > 0
+            && let Some(aged) = self.aging.take_aged(now_ms, age_ms)
+        {
+            let slab = aged.slab;
+            let slabs = &mut self.classes[slab.class().index()];
+            let mut work = 1;
+            if slab.is_empty() {
+                slabs.release(&self.aging, slab);
+            } else if aged.gave && age_ms > 0 {
+                if slab.free_count() > 0 {
+                    self.aging.enter(slab, now_ms);
+                }
+            } else if slab.free_count() > 0 {
+                work += slab.free_count() + PAGE_WORK * slab.return_free_pages();
+            }
+            budget = budget.saturating_sub(work);
         }
     }
 }
 
 impl ClassSlabs {
     const fn new() -> Self {
-        Self { bins: [const { Treap::new() }; BINS], pending: Chains::EMPTY, out: 0 }
+        Self { bins: [const { Treap::new() }; BINS], pending: Chains::EMPTY, out: 0, spare: None }
     }
 
     /// Puts a slab into the bin where it belongs now.
@@ -152,9 +188,16 @@ impl ClassSlabs {
             && self.bins[slab.bin()].after(slab).is_none()
     }
 
-    fn release(&self, slab: &'static Slab) {
-        self.bins[slab.bin()].remove(slab);
+    fn release(&mut self, aging: &AgingList, slab: &'static Slab) {
+        self.withdraw(aging, slab);
         ARENAS.release_slab(slab);
+    }
+
+    /// Takes a slab that stands in a bin out of these sets.
+    fn withdraw(&mut self, aging: &AgingList, slab: &'static Slab) {
+        self.bins[slab.bin()].remove(slab);
+        aging.leave(slab);
+        self.spare = self.spare.filter(|spare| !core::ptr::eq(*spare, slab));
     }
 }
 
