@@ -9,8 +9,9 @@ mod common;
 use common::{TIME_LIMIT, assert_fine, assert_reported, compile, folder, preloaded, run_within};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A test for each case of a program, and one that the program has no other cases.
@@ -35,7 +36,7 @@ macro_rules! program {
 
             #[test]
             fn every_case_is_run() {
-                let listed = Command::new(program()).output().expect("the program can be started");
+                let listed = common::program(program()).output().expect("the program can be started");
                 let listed = String::from_utf8(listed.stdout).unwrap();
                 assert_eq!(listed.lines().collect::<Vec<_>>(), [$(stringify!($name)),*]);
             }
@@ -101,6 +102,7 @@ program!(forks, "forks.c", [], {
     several_threads_can_fork_at_once;
     fork_handlers_of_the_program_can_allocate;
     fork_handlers_registered_before_the_library_can_allocate;
+    children_free_what_resting_threads_of_the_parent_hold;
 });
 
 /// Allocation before `main` and after it, in `dlopen` and `dlsym`, and the options.
@@ -147,7 +149,9 @@ mod start {
 
     /// What the statistics say after a run with these options: a line's first word, and the rest of the line.
     fn statistics(case: &str, options: &[(&str, &str)]) -> HashMap<String, String> {
-        let file = folder().join(format!("statistics-{}-{case}-{}", std::process::id(), options.len()));
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let run_number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let file = folder().join(format!("statistics-{}-{run_number}", std::process::id()));
         let _ = std::fs::remove_file(&file);
         let mut environment = options.to_vec();
         environment.push(("TERRACE_STATS", file.to_str().unwrap()));

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod common;
 
-use common::{TIME_LIMIT, compile, folder, library, run_within};
+use common::{TIME_LIMIT, build_library, compile, folder, library, run_within};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -11,23 +11,13 @@ use std::sync::OnceLock;
 /// The library built with the feature `late-load`.
 fn late_library() -> &'static PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let target = folder().join("late-load");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--quiet", "-p", "terrace-capi", "--features", "late-load", "--target-dir"])
-            .arg(&target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo can be started");
-        assert!(built.success(), "the library does not build with the feature late-load");
-        target.join("release/libterrace.so")
-    })
+    LIBRARY.get_or_init(|| build_library(&folder().join("late-load"), &["--features", "late-load"]))
 }
 
 fn run(library: &Path, how: &str) -> Output {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| compile("late.c", &[]));
-    run_within(Command::new(program).arg(library).arg(how).env("TERRACE_STATS", "1"), TIME_LIMIT)
+    let path = PROGRAM.get_or_init(|| compile("late.c", &[]));
+    run_within(common::program(path).arg(library).arg(how).env("TERRACE_STATS", "1"), TIME_LIMIT)
 }
 
 /// How many caches the threads of the program had in all, by the statistics at its end.

@@ -8,7 +8,6 @@ mod common;
 
 use common::{assert_fine, assert_reported, run_within};
 use std::alloc::{GlobalAlloc, Layout};
-use std::process::Command;
 use std::sync::Barrier;
 use std::time::Duration;
 use terrace::Terrace;
@@ -67,7 +66,7 @@ fn reported(test: &str, role: &str, fault: impl FnOnce()) -> Option<String> {
         }
         Ok(_) => None,
         Err(_) => {
-            let mut again = Command::new(std::env::current_exe().unwrap());
+            let mut again = common::program(&std::env::current_exe().unwrap());
             again.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role);
             let output = run_within(&mut again, Duration::from_secs(120));
             let sentence = assert_reported(&output);
@@ -263,7 +262,7 @@ fn several_threads_can_be_the_first_to_allocate() {
         return;
     }
     for _ in 0..25 {
-        let mut again = Command::new(std::env::current_exe().unwrap());
+        let mut again = common::program(&std::env::current_exe().unwrap());
         again.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, "first");
         assert_fine(&run_within(&mut again, Duration::from_secs(120)));
     }

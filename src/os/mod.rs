@@ -12,7 +12,7 @@ pub(crate) use memory::{
 };
 pub(crate) use processors::processors;
 pub(crate) use text::{append_to_file, environment, has_environment, process_name, read_file, write_standard_error};
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", not(feature = "late-load")))))]
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
     abort, clock_ms, fork_handlers, futex_wait, futex_wake_one, on_exit, process_id, thread_key, thread_key_delete,

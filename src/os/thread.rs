@@ -77,7 +77,7 @@ pub(crate) fn thread_key_set(key: libc::pthread_key_t, value: *mut c_void) -> bo
 }
 
 /// The calling thread's value of a key, null if it has none.
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", not(feature = "late-load")))))]
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
     // SAFETY: the key came from `thread_key`; for one that did not, the C library returns null.
     unsafe { libc::pthread_getspecific(key) }

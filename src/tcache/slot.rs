@@ -104,7 +104,7 @@ mod place {
     }
 }
 
-#[cfg(all(target_arch = "aarch64", target_os = "linux", not(any(feature = "late-load", miri))))]
+#[cfg(all(target_arch = "aarch64", target_os = "linux", not(miri)))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use core::arch::{asm, global_asm};
@@ -122,6 +122,43 @@ mod place {
         newborn = sym NEWBORN,
     );
 
+    /// Where the slot lies from the thread pointer, by a TLS descriptor, as on x86-64; the call goes through `x1`.
+    #[cfg(feature = "late-load")]
+    #[inline]
+    fn offset() -> usize {
+        let offset;
+        // SAFETY: calls the function that the loader has put in place for this slot.
+        unsafe {
+            asm!(
+                "adrp x0, :tlsdesc:terrace_slot_0_1",
+                "ldr x1, [x0, :tlsdesc_lo12:terrace_slot_0_1]",
+                "add x0, x0, :tlsdesc_lo12:terrace_slot_0_1",
+                ".tlsdesccall terrace_slot_0_1",
+                "blr x1",
+                out("x0") offset,
+                clobber_abi("C"),
+            );
+        }
+        offset
+    }
+
+    /// Where the slot lies from the thread pointer: the same for all threads, so the compiler may keep it at hand.
+    #[cfg(not(feature = "late-load"))]
+    #[inline(always)]
+    fn offset() -> usize {
+        let offset;
+        // SAFETY: reads a constant that the linker or loader has put in place.
+        unsafe {
+            asm!(
+                "adrp {0}, :gottprel:terrace_slot_0_1",
+                "ldr {0}, [{0}, :gottprel_lo12:terrace_slot_0_1]",
+                out(reg) offset,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        offset
+    }
+
     /// The calling thread's cache.
     #[inline(always)]
     pub(crate) fn get() -> &'static ThreadCache {
@@ -129,12 +166,10 @@ mod place {
         // SAFETY: reads the slot of the calling thread and nothing else.
         unsafe {
             asm!(
-                "adrp {0}, :gottprel:terrace_slot_0_1",
-                "ldr {0}, [{0}, :gottprel_lo12:terrace_slot_0_1]",
-                "mrs {1}, tpidr_el0",
+                "mrs {0}, tpidr_el0",
                 "ldr {0}, [{0}, {1}]",
                 out(reg) cache,
-                out(reg) _,
+                in(reg) offset(),
                 options(pure, readonly, nostack, preserves_flags),
             );
         }
@@ -147,12 +182,10 @@ mod place {
         // SAFETY: writes the slot of the calling thread and nothing else.
         unsafe {
             asm!(
-                "adrp {0}, :gottprel:terrace_slot_0_1",
-                "ldr {0}, [{0}, :gottprel_lo12:terrace_slot_0_1]",
-                "mrs {1}, tpidr_el0",
+                "mrs {0}, tpidr_el0",
                 "str {2}, [{0}, {1}]",
                 out(reg) _,
-                out(reg) _,
+                in(reg) offset(),
                 in(reg) core::ptr::from_ref(cache),
                 options(nostack, preserves_flags),
             );
@@ -160,11 +193,7 @@ mod place {
     }
 }
 
-#[cfg(not(all(
-    any(target_arch = "x86_64", all(target_arch = "aarch64", not(feature = "late-load"))),
-    target_os = "linux",
-    not(miri)
-)))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use crate::os;

@@ -187,12 +187,40 @@ static void register_early(int argc, char **argv, char **environment) {
 // Runs before any library's initialiser.
 __attribute__((section(".preinit_array"), used)) static void (*preinit)(int, char **, char **) = register_early;
 
+// Threads that have allocated, have freed each other's blocks and rest while the process forks: their caches hold blocks, and
+// the blocks that they leave belong to caches that no thread of the child has.
+static pthread_barrier_t filled, forked;
+
+static void *resting_thread(void *argument) {
+    uint64_t random = (uintptr_t)argument * 7919 + 1;
+    for (int i = 0; i < 2000; i++) free_item(atomic_exchange(&places[next_random(&random) % PLACES], make_item(&random)));
+    pthread_barrier_wait(&filled);
+    pthread_barrier_wait(&forked);
+    return NULL;
+}
+
+static void children_free_what_resting_threads_of_the_parent_hold(void) {
+    pthread_barrier_init(&filled, NULL, THREADS + 1);
+    pthread_barrier_init(&forked, NULL, THREADS + 1);
+    for (int round = 0; round < 2; round++) {
+        for (uintptr_t i = 0; i < THREADS; i++) {
+            CHECK(pthread_create(&busy[i], NULL, resting_thread, (void *)i) == 0, "no thread");
+        }
+        pthread_barrier_wait(&filled);
+        for (int i = 0; i < 11; i++) fork_and_wait(i);
+        pthread_barrier_wait(&forked);
+        for (int i = 0; i < THREADS; i++) pthread_join(busy[i], NULL);
+    }
+    for (int i = 0; i < PLACES; i++) free_item(atomic_exchange(&places[i], NULL));
+}
+
 #define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
     CASE(children_of_a_busy_process_have_a_whole_heap),
     CASE(several_threads_can_fork_at_once),
     CASE(fork_handlers_of_the_program_can_allocate),
     CASE(fork_handlers_registered_before_the_library_can_allocate),
+    CASE(children_free_what_resting_threads_of_the_parent_hold),
 };
 
 int main(int argc, char **argv) {

@@ -18,19 +18,39 @@ pub fn folder() -> &'static Path {
 /// `libterrace.so` of the release profile, built when it is first asked for.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let target = folder().parent().expect("the folder lies in the target folder");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--package", "terrace-capi", "--target-dir"])
-            .arg(target)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("cargo can be started");
-        assert!(built.status.success(), "libterrace was not built:\n{}", String::from_utf8_lossy(&built.stderr));
-        let library = target.join("release/libterrace.so");
-        assert!(library.exists(), "{} was not built", library.display());
-        library
-    })
+    LIBRARY.get_or_init(|| build_library(folder().parent().expect("the folder lies in the target folder"), &[]))
+}
+
+/// Builds `libterrace.so` with further arguments for cargo; gives its path.
+pub fn build_library(target: &Path, arguments: &[&str]) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", "terrace-capi", "--target-dir"])
+        .arg(target)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo can be started");
+    assert!(built.status.success(), "libterrace was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+    let library = target.join(foreign_target().unwrap_or_default()).join("release/libterrace.so");
+    assert!(library.exists(), "{} was not built", library.display());
+    library
+}
+
+/// The target that cargo builds for, if it was told one.
+fn foreign_target() -> Option<String> {
+    std::env::var("CARGO_BUILD_TARGET").ok()
+}
+
+/// A command for a program of the tests: by cargo's runner for the target, where there is one, as for the tests themselves.
+pub fn program(path: &Path) -> Command {
+    let variable = |target: String| format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"));
+    let Some(runner) = foreign_target().and_then(|target| std::env::var(variable(target)).ok()) else {
+        return Command::new(path);
+    };
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next().expect("a runner has a name"));
+    command.args(words).arg(path);
+    command
 }
 
 /// Compiles a source of `tests/c/` with further arguments for the compiler; gives the program's, or shared object's, path.
@@ -64,8 +84,8 @@ pub fn compile(source: &str, arguments: &[&str]) -> PathBuf {
 }
 
 /// A command whose malloc is the library's.
-pub fn preloaded(program: &Path) -> Command {
-    let mut command = Command::new(program);
+pub fn preloaded(path: &Path) -> Command {
+    let mut command = program(path);
     command.env("LD_PRELOAD", library());
     for option in ["ARENAS", "SOURCE", "PURGE_DELAY_MS", "MMAP_THRESHOLD", "STATS"] {
         command.env_remove(format!("TERRACE_{option}"));
@@ -129,6 +149,8 @@ pub fn assert_fine(output: &Output) {
 pub fn assert_reported(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{}; it said: {said}", output.status);
+    // What the emulator of a foreign processor adds.
+    let said = said.trim_end_matches("qemu: uncaught target signal 6 (Aborted) - core dumped\n");
     let line = said.strip_suffix('\n').unwrap_or_else(|| panic!("not a whole line: {said:?}"));
     assert!(!line.contains('\n'), "more than one line: {said}");
     line.strip_prefix("terrace: ").unwrap_or_else(|| panic!("not by the allocator: {said}")).to_owned()
