@@ -19,6 +19,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifndef __GLIBC__
+// What other C libraries do not have, and so do not declare; the library under test has it.
+void *pvalloc(size_t size);
+int malloc_trim(size_t pad);
+#endif
+
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -118,10 +124,11 @@ static inline size_t resident(void) {
 
 // A program that the loader started without the library would test the C library's own malloc.
 static inline void require_terrace(void) {
+    if (getenv("ANY_MALLOC")) return;
     Dl_info found;
     void *function = dlsym(RTLD_DEFAULT, "malloc");
     CHECK(function && dladdr(function, &found), "malloc is nowhere to be found");
-    CHECK(getenv("ANY_MALLOC") || strstr(found.dli_fname, "libterrace"), "malloc is that of %s", found.dli_fname);
+    CHECK(strstr(found.dli_fname, "libterrace"), "malloc is that of %s", found.dli_fname);
 }
 
 struct test_case {

@@ -97,7 +97,14 @@ static void make_first_key(int argc, char **argv, char **environment) {
     (void)argc, (void)argv, (void)environment;
     pthread_key_create(&keys[0], key_destructor);
 }
+#ifdef __GLIBC__
 __attribute__((section(".preinit_array"), used)) static void (*preinit)(int, char **, char **) = make_first_key;
+#else
+// musl calls nothing so early. A key that was not made is number 0, which may be the library's.
+__attribute__((constructor(101))) static void make_first_key_later(void) {
+    make_first_key(0, NULL, NULL);
+}
+#endif
 
 __attribute__((constructor(101))) static void make_second_key(void) {
     make_key(1);
