@@ -251,7 +251,14 @@ mod bad_calls {
     const SMALL: [(usize, usize); 7] =
         [(16, 16), (24, 32), (100, 112), (1000, 1024), (5000, 5120), (20000, 20480), (32768, 32768)];
     const MEDIUM: [(usize, usize); 2] = [(100_000, 102_400), (1_000_000, 1_003_520)];
-    const LARGE: [(usize, usize); 2] = [(3_000_000, 3_002_368), (80_000_000, 80_003_072)];
+    const LARGE: [(usize, usize); 2] =
+        [(3_000_000, 3_000_000_usize.next_multiple_of(PAGE)), (80_000_000, 80_000_000_usize.next_multiple_of(PAGE))];
+    /// The kernel's page, simulated or not, in bytes.
+    const PAGE: usize = match () {
+        () if cfg!(simulated_page = "65536") => 65_536,
+        () if cfg!(simulated_page = "16384") => 16_384,
+        () => 4096,
+    };
 
     fn program() -> &'static PathBuf {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();

@@ -19,6 +19,7 @@ use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_ind
 use super::treap::{Links, Node};
 use crate::os;
 use crate::sync::Cell;
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -278,12 +279,14 @@ impl GeneralHeap {
         purged
     }
 
-    /// Returns the memory of a dirty run to the kernel and joins it with its clean neighbours.
+    /// Returns the memory of a dirty run to the kernel and joins it with its clean neighbours. Where the kernel's pages are
+    /// larger than ours, its edges go when what else lies in their pages is free as well: with the last of them to be
+    /// cleaned.
     fn clean(&self, spot: Spot) {
         let (mut first, mut len) = (spot.page, spot.run().pages());
+        let dirty = spot.start().addr().get()..spot.start().addr().get() + len * PAGE;
         self.withdraw(spot);
-        let (start, inner) = inner_pages(spot.start(), len * PAGE);
-        let mut zeroed = inner > 0 && os::discard(start, inner) && inner == len * PAGE;
+        let mut zeroed = true;
         for neighbour in [free_before(spot), free_at(spot.at(spot.page + len))].into_iter().flatten() {
             // A dirty run's free neighbours are clean.
             zeroed &= neighbour.run().is_zeroed();
@@ -291,7 +294,12 @@ impl GeneralHeap {
             len += neighbour.run().pages();
             self.withdraw(neighbour);
         }
-        self.insert(spot.at(first), len, Kind::Clean { zeroed });
+        let joined = spot.at(first);
+        let returned = kernel_pages(&dirty, joined.start(), len * PAGE).is_some_and(|(start, len)| {
+            let begin = start.addr().get();
+            os::discard(start, len) && begin <= dirty.start && dirty.end <= begin + len
+        });
+        self.insert(joined, len, Kind::Clean { zeroed: zeroed && returned });
     }
 
     fn insert(&self, spot: Spot, pages: usize, kind: Kind) {
@@ -449,15 +457,15 @@ impl Kind {
     }
 }
 
-/// The kernel's pages that lie wholly inside a range.
-fn inner_pages(start: NonNull<u8>, len: usize) -> (NonNull<u8>, usize) {
+/// The kernel's pages that hold a part of the dirty addresses and lie wholly inside the `len` bytes from `start`.
+fn kernel_pages(dirty: &Range<usize>, start: NonNull<u8>, len: usize) -> Option<(NonNull<u8>, usize)> {
     let page = os::page_size();
-    let skip = start.addr().get().next_multiple_of(page) - start.addr().get();
-    if skip >= len {
-        return (start, 0);
-    }
-    // SAFETY: `skip` is less than the range's length.
-    (unsafe { start.add(skip) }, (len - skip) & !(page - 1))
+    let free = start.addr().get()..start.addr().get() + len;
+    let (down, up) = (|address: usize| address & !(page - 1), |address: usize| address.next_multiple_of(page));
+    let begin = if down(dirty.start) < free.start { up(dirty.start) } else { down(dirty.start) };
+    let end = if up(dirty.end) > free.end { down(dirty.end) } else { up(dirty.end) };
+    // SAFETY: `begin` lies inside the range, since it is below an `end` that does.
+    (begin < end).then(|| (unsafe { start.add(begin - free.start) }, end - begin))
 }
 
 #[cfg(test)]
@@ -510,18 +518,51 @@ mod tests {
         assert!(heap.is_wholly_clean(segment));
     }
 
+    /// The kernel's page, in pages.
+    fn unit() -> usize {
+        os::page_size() / PAGE
+    }
+
+    #[test]
+    fn runs_smaller_than_the_kernels_page_leave_nothing_behind() {
+        let (heap, _) = heap_with_a_segment();
+        let runs: std::vec::Vec<_> = (0..2 * unit()).map(|_| take(&heap, 1)).collect();
+        let start = runs[0].start();
+        for run in &runs {
+            // SAFETY: a page was taken.
+            unsafe { run.start().write_bytes(0xAA, PAGE) };
+        }
+        // From both ends, so that runs join clean ones before and behind them.
+        from_both_ends(&runs, |run| {
+            heap.free(run);
+            heap.purge(os::clock_ms() + 10, 0, usize::MAX);
+        });
+        // SAFETY: the segment stays mapped.
+        let bytes = unsafe { core::slice::from_raw_parts(start.as_ptr(), runs.len() * PAGE) };
+        assert!(bytes.iter().all(|&byte| byte == 0), "freed memory was kept from the kernel");
+    }
+
+    fn from_both_ends(runs: &[Spot], mut each: impl FnMut(Spot)) {
+        let (front, back) = runs.split_at(runs.len() / 2);
+        front.iter().zip(back.iter().rev()).for_each(|(&first, &last)| {
+            each(first);
+            each(last);
+        });
+    }
+
     #[test]
     fn purged_memory_reads_as_zero_and_is_known_to() {
         let (heap, _) = heap_with_a_segment();
-        let run = take(&heap, 4);
-        // SAFETY: four pages were taken.
-        unsafe { run.start().write_bytes(0xAA, 4 * PAGE) };
+        let pages = 4 * unit();
+        let run = take(&heap, pages);
+        // SAFETY: so many pages were taken.
+        unsafe { run.start().write_bytes(0xAA, pages * PAGE) };
         heap.free(run);
-        assert!(!heap.take(4, 1, RunState::Medium).unwrap().zeroed);
+        assert!(!heap.take(pages, 1, RunState::Medium).unwrap().zeroed);
         heap.free(run);
         assert_eq!(heap.purge(os::clock_ms(), u32::MAX, usize::MAX), 0, "nothing is that old");
-        assert!(heap.purge(os::clock_ms() + 10, 0, usize::MAX) >= 4);
-        let again = heap.take(4, 1, RunState::Medium).unwrap();
+        assert!(heap.purge(os::clock_ms() + 10, 0, usize::MAX) >= pages);
+        let again = heap.take(pages, 1, RunState::Medium).unwrap();
         assert!(again.zeroed);
         // SAFETY: as above.
         assert_eq!(unsafe { again.spot.start().read() }, 0);
@@ -531,24 +572,25 @@ mod tests {
     #[test]
     fn fresh_pages_stay_fresh_beside_touched_ones_and_both_serve_what_neither_could() {
         let (heap, segment) = heap_with_a_segment();
-        let all = take(&heap, MAX_RUN_PAGES - 12);
-        let touched = take(&heap, 4);
+        let unit = unit();
+        let all = take(&heap, MAX_RUN_PAGES - 12 * unit);
+        let touched = take(&heap, 4 * unit);
         heap.free(touched);
-        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (4, 12));
-        let fresh = heap.take(8, 1, RunState::Medium).unwrap();
-        assert!(fresh.zeroed && fresh.spot.page == touched.page + 4);
-        assert!(heap.resize(fresh.spot, 5));
-        // Four touched pages, five in use, three touched.
-        assert!(heap.take_across(4, 1, RunState::Medium).is_some_and(|taken| taken.spot.page == touched.page));
-        assert!(heap.take(4, 1, RunState::Medium).is_none());
+        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (4 * unit, 12 * unit));
+        let fresh = heap.take(8 * unit, 1, RunState::Medium).unwrap();
+        assert!(fresh.zeroed && fresh.spot.page == touched.page + 4 * unit);
+        assert!(heap.resize(fresh.spot, 5 * unit));
+        // Four touched units, five in use, three touched.
+        assert!(heap.take_across(4 * unit, 1, RunState::Medium).is_some_and(|taken| taken.spot.page == touched.page));
+        assert!(heap.take(4 * unit, 1, RunState::Medium).is_none());
         heap.purge(os::clock_ms() + 10, 0, usize::MAX);
         heap.free(fresh.spot);
-        // Five touched pages, three fresh ones.
-        assert!(heap.take(7, 1, RunState::Medium).is_none());
-        let both = heap.take_across(7, 1, RunState::Medium).unwrap();
+        // Five touched units, three fresh ones.
+        assert!(heap.take(7 * unit, 1, RunState::Medium).is_none());
+        let both = heap.take_across(7 * unit, 1, RunState::Medium).unwrap();
         assert!(!both.zeroed && both.spot.page == fresh.spot.page);
-        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (0, 1));
-        assert!(heap.take(1, 1, RunState::Medium).unwrap().zeroed);
+        assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (0, unit));
+        assert!(heap.take(unit, 1, RunState::Medium).unwrap().zeroed);
         heap.free(all);
         heap.check_segment(segment);
     }

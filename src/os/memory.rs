@@ -1,8 +1,12 @@
 //! Address space: mapping, returning and growing it.
 
+#[cfg(simulated_page)]
+use super::simulated_pages as kernel;
 use super::{SYSTEM_CALLS, keeping_errno};
 use crate::sync::{AtomicUsize, Ordering};
 use core::ptr::{self, NonNull};
+#[cfg(not(simulated_page))]
+use libc as kernel;
 
 /// The system's page size in bytes, read once; 0 until then. Any thread may write it, all write the same value.
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
@@ -11,7 +15,7 @@ pub(crate) fn page_size() -> usize {
     match PAGE_SIZE.load(Ordering::Relaxed) {
         0 => {
             // SAFETY: sysconf of a known name has no preconditions.
-            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+            let size = unsafe { kernel::sysconf(libc::_SC_PAGESIZE) } as usize;
             PAGE_SIZE.store(size, Ordering::Relaxed);
             size
         }
@@ -23,7 +27,7 @@ fn mmap(hint: *mut u8, len: usize, protection: i32, flags: i32) -> Option<NonNul
     SYSTEM_CALLS.mmap.add_shared(1);
     let address = keeping_errno(|| {
         // SAFETY: an anonymous private mapping without MAP_FIXED replaces nothing that exists.
-        unsafe { libc::mmap(hint.cast(), len, protection, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
+        unsafe { kernel::mmap(hint.cast(), len, protection, flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) }
     });
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }
@@ -67,7 +71,7 @@ fn munmap(start: NonNull<u8>, len: usize) -> bool {
     SYSTEM_CALLS.munmap.add_shared(1);
     keeping_errno(|| {
         // SAFETY: the caller of `unmap` owns these pages and gives them up.
-        unsafe { libc::munmap(start.as_ptr().cast(), len) == 0 }
+        unsafe { kernel::munmap(start.as_ptr().cast(), len) == 0 }
     })
 }
 
@@ -86,7 +90,7 @@ pub(crate) fn remap(start: NonNull<u8>, old_len: usize, new_len: usize, may_move
     let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
     let address = keeping_errno(|| {
         // SAFETY: the caller owns the mapping and hands over the pointer to it; on failure nothing has changed.
-        unsafe { libc::mremap(start.as_ptr().cast(), old_len, new_len, flags) }
+        unsafe { kernel::mremap(start.as_ptr().cast(), old_len, new_len, flags, ptr::null_mut::<u8>()) }
     });
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }
@@ -98,7 +102,7 @@ pub(crate) fn move_pages(start: NonNull<u8>, len: usize, place: NonNull<u8>) -> 
     keeping_errno(|| {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: the caller owns both ranges.
-        unsafe { libc::mremap(start.as_ptr().cast(), len, len, flags, place.as_ptr()) != libc::MAP_FAILED }
+        unsafe { kernel::mremap(start.as_ptr().cast(), len, len, flags, place.as_ptr()) != libc::MAP_FAILED }
     })
 }
 
@@ -122,7 +126,7 @@ pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {
     SYSTEM_CALLS.madvise.add_shared(1);
     keeping_errno(|| {
         // SAFETY: the caller owns these pages and keeps nothing in them.
-        unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+        unsafe { kernel::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
     })
 }
 
@@ -139,7 +143,7 @@ pub(crate) fn grow_break(len: usize) -> Option<Break> {
     let increment = libc::intptr_t::try_from(len).ok()?;
     let old = keeping_errno(|| {
         // SAFETY: growing the break touches no memory that exists.
-        unsafe { libc::sbrk(increment) }
+        unsafe { kernel::sbrk(increment) }
     });
     if old.addr() == usize::MAX { None } else { Some(Break { start: NonNull::new(old.cast())?, len }) }
 }
@@ -154,7 +158,7 @@ pub(crate) fn shrink_break(end: NonNull<u8>, len: usize) -> bool {
     keeping_errno(|| {
         // SAFETY: the memory below `end` is the caller's, who gives it up. Between the two calls a foreign `sbrk` could
         // move the break up; the C library's `sbrk` is not safe against that either.
-        unsafe { libc::sbrk(-(len as libc::intptr_t)).addr() != usize::MAX }
+        unsafe { kernel::sbrk(-(len as libc::intptr_t)).addr() != usize::MAX }
     })
 }
 

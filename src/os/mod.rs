@@ -4,6 +4,8 @@
 
 mod memory;
 mod processors;
+#[cfg(simulated_page)]
+mod simulated_pages;
 mod text;
 mod thread;
 

@@ -33,6 +33,7 @@ impl<W, const SCALE: usize, const OFFSET: isize> Operand<W, SCALE, OFFSET> {
 }
 
 /// Compares the word with a register, at the given width, and leaves the function with `false` on the condition.
+#[cfg(target_arch = "x86_64")]
 macro_rules! leave_if {
     ($operand:expr, $width:literal, $register:literal, $jump:literal, $value:expr) => {
         // SAFETY: reads the aligned word that the operand was promised to be, as a relaxed load would.
