@@ -163,6 +163,38 @@ impl<H: Heap> Block<H> {
     }
 }
 
+/// A block with an alignment of its own, in bytes.
+#[must_use]
+pub struct Aligned<H> {
+    ptr: NonNull<u8>,
+    layout: Layout,
+    heap: PhantomData<H>,
+}
+
+// SAFETY: as for `Block`.
+unsafe impl<H: Heap> Send for Aligned<H> {}
+
+impl<H: Heap> Aligned<H> {
+    /// Allocates, checks the alignment, and writes the first word.
+    #[inline(always)]
+    pub fn take(size: BlockSize, align: usize) -> Self {
+        let layout = size.layout_aligned(align);
+        // SAFETY: a block size is never zero.
+        let block = checked(unsafe { H::ALLOCATOR.alloc(layout) }, layout);
+        assert!(block.addr().get().is_multiple_of(align), "a block is not aligned");
+        // SAFETY: the block is ours alone, aligned to a word, and at least two words long.
+        unsafe { block.cast::<u64>().write(align as u64) };
+        Self { ptr: forget_origin(block), layout, heap: PhantomData }
+    }
+
+    /// Frees the block.
+    #[inline(always)]
+    pub fn give_back(self) {
+        // SAFETY: the value owned the block, of this layout, and is consumed.
+        unsafe { H::ALLOCATOR.dealloc(self.ptr.as_ptr(), self.layout) }
+    }
+}
+
 /// A block as a bare pointer; its first word holds its size.
 #[must_use]
 pub struct Sealed<H> {

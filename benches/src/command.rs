@@ -3,11 +3,13 @@
 //! ```text
 //! PROGRAM list                                       the rows, as lines of JSON
 //! PROGRAM run HEAP ROW [--scale FACTOR]              one timed run, as a line of JSON
+//! PROGRAM latency HEAP ROW [--scale FACTOR]          one run with every call timed, as a line of JSON
 //! PROGRAM count HEAP ROW OPERATIONS                  exactly the operations and nothing else, for counting instructions
 //! ```
 
 use crate::catalogue::{Row, rows};
-use crate::heaps::Heap;
+use crate::heaps::{Heap, Timed};
+use crate::latency;
 use crate::measure::Plan;
 
 /// A parsed command.
@@ -31,6 +33,8 @@ pub enum Command {
 pub enum Amount {
     /// A multiple of the row's operations, timed in slices after a warm-up.
     Scale(f64),
+    /// The same with every call timed.
+    Timed(f64),
     /// This many operations, in one go.
     Operations(u64),
 }
@@ -49,11 +53,16 @@ impl Command {
                 Ok(factor) if factor > 0.0 => (heap, row, Amount::Scale(factor)),
                 _ => return Err(format!("{factor} is not a factor above zero")),
             },
+            ["latency", heap, row] => (heap, row, Amount::Timed(1.0)),
+            ["latency", heap, row, "--scale", factor] => match factor.parse() {
+                Ok(factor) if factor > 0.0 => (heap, row, Amount::Timed(factor)),
+                _ => return Err(format!("{factor} is not a factor above zero")),
+            },
             ["count", heap, row, operations] => match operations.parse() {
                 Ok(operations) => (heap, row, Amount::Operations(operations)),
                 Err(_) => return Err(format!("{operations} is not a number of operations")),
             },
-            _ => return Err("use: list | run HEAP ROW [--scale FACTOR] | count HEAP ROW OPERATIONS".into()),
+            _ => return Err("use: list | run|latency HEAP ROW [--scale FACTOR] | count HEAP ROW OPERATIONS".into()),
         };
         Ok(Self::Run { heap: heap.into(), row: row.into(), amount })
     }
@@ -74,13 +83,37 @@ pub fn list<H: Heap>() {
 /// # Errors
 /// If there is no such row.
 pub fn run<H: Heap>(label: &str, row: &str, amount: Amount) -> Result<(), String> {
+    if let Amount::Timed(factor) = amount {
+        return timed::<H>(label, row, factor);
+    }
     let rows = rows::<H>();
     let row =
         rows.iter().find(|candidate| candidate.name == row).ok_or(format!("there is no row {row}; see `list`"))?;
     let plan = match amount {
-        Amount::Scale(factor) => Plan { operations: (row.operations as f64 * factor).ceil() as u64, timed: true },
+        Amount::Scale(factor) | Amount::Timed(factor) => {
+            Plan { operations: (row.operations as f64 * factor).ceil() as u64, timed: true }
+        }
         Amount::Operations(operations) => Plan { operations, timed: false },
     };
     println!("{{\"heap\": \"{label}\", \"row\": \"{}\", {}}}", row.name, row.run(plan));
+    Ok(())
+}
+
+/// Runs the row on `H` with every call timed. A first run, of a tenth, warms the heap and is forgotten: so the page faults of
+/// fresh memory are not among the times.
+fn timed<H: Heap>(label: &str, row: &str, factor: f64) -> Result<(), String> {
+    let rows = rows::<Timed<H>>();
+    let row =
+        rows.iter().find(|candidate| candidate.name == row).ok_or(format!("there is no row {row}; see `list`"))?;
+    let operations = (row.operations as f64 * factor).ceil() as u64;
+    let mut timer = row.start();
+    timer(operations.div_ceil(10));
+    let calibration = latency::begin();
+    let wall_ns = timer(operations).as_nanos();
+    println!(
+        "{{\"heap\": \"{label}\", \"row\": \"{}\", \"operations\": {operations}, \"wall_ns\": {wall_ns}, \"latency\": {}}}",
+        row.name,
+        latency::report(&calibration)
+    );
     Ok(())
 }

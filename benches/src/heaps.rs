@@ -1,7 +1,9 @@
 //! The allocators under test, each as a type that costs nothing to name.
 
+use crate::latency::TimedAlloc;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
+use std::marker::PhantomData;
 
 /// An allocator that a workload can be compiled for.
 ///
@@ -62,6 +64,34 @@ unsafe impl Heap for Snmalloc {
     const ALLOCATOR: &'static snmalloc_rs::SnMalloc = &snmalloc_rs::SnMalloc;
 }
 
+/// rusty_alloc, pure Rust after mimalloc v2.
+#[cfg(feature = "rusty-alloc")]
+pub struct RustyAlloc;
+#[cfg(feature = "rusty-alloc")]
+// SAFETY: `RustyAlloc` is a unit type; all its values stand for one heap.
+unsafe impl Heap for RustyAlloc {
+    type Allocator = rusty_alloc_api::RustyAlloc;
+    const ALLOCATOR: &'static rusty_alloc_api::RustyAlloc = &rusty_alloc_api::RustyAlloc;
+}
+
+/// rallocator, pure Rust after snmalloc.
+#[cfg(feature = "rallocator")]
+pub struct Rallocator;
+#[cfg(feature = "rallocator")]
+// SAFETY: `Rallocator` is a unit type; all its values stand for one heap.
+unsafe impl Heap for Rallocator {
+    type Allocator = rallocator::Rallocator;
+    const ALLOCATOR: &'static rallocator::Rallocator = &rallocator::Rallocator;
+}
+
+/// Another heap, each of whose calls is timed.
+pub struct Timed<H>(PhantomData<H>);
+// SAFETY: all calls go to the one heap that `H` stands for.
+unsafe impl<H: Heap> Heap for Timed<H> {
+    type Allocator = TimedAlloc<H::Allocator>;
+    const ALLOCATOR: &'static TimedAlloc<H::Allocator> = &TimedAlloc(H::ALLOCATOR);
+}
+
 /// `malloc` and its family, whichever library the dynamic linker took them from.
 pub struct Preloaded;
 // SAFETY: the process has one `malloc`.
@@ -70,14 +100,21 @@ unsafe impl Heap for Preloaded {
     const ALLOCATOR: &'static CInterface = &CInterface;
 }
 
-/// Calls the C functions as a C program does: the size alone, through the dynamic symbol.
-///
-/// It serves alignments up to that of `malloc` (16 bytes), which is all that the workloads use.
+/// Calls the C functions as a C program does: the size alone, through the dynamic symbol; larger alignments by
+/// `aligned_alloc`. The workloads never reallocate aligned blocks, which the C interface has no call for.
 pub struct CInterface;
+
+/// The alignment that `malloc` promises, in bytes.
+pub const MALLOC_ALIGN: usize = 16;
+
 // SAFETY: the C standard gives `malloc` and its family the properties that `GlobalAlloc` asks for, for these alignments.
 unsafe impl GlobalAlloc for CInterface {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() > MALLOC_ALIGN {
+            // SAFETY: the alignment is a power of two.
+            return unsafe { libc::aligned_alloc(layout.align(), layout.size()) }.cast();
+        }
         // SAFETY: `malloc` takes any size.
         unsafe { libc::malloc(layout.size()) }.cast()
     }

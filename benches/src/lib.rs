@@ -15,11 +15,15 @@
 
 pub mod block;
 pub mod catalogue;
+pub mod clock;
 pub mod command;
+pub mod global;
 pub mod harness_memory;
 pub mod heaps;
+pub mod latency;
 pub mod measure;
 pub mod process;
+pub mod programs;
 pub mod ring;
 pub mod rng;
 pub mod sizes;

@@ -1,7 +1,36 @@
 //! What the kernel says about a process: memory and processor time.
 
+use std::ffi::{CStr, c_void};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+
+/// The file that `malloc` comes from.
+pub fn provider() -> String {
+    // SAFETY: the structure is pointers, for which null is valid.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: the address is a function's, and the result is a structure of the right type.
+    let found = unsafe { libc::dladdr(libc::malloc as *const c_void, &raw mut info) };
+    if found == 0 || info.dli_fname.is_null() {
+        return "unknown".into();
+    }
+    // SAFETY: the dynamic linker keeps the name of a loaded object as a C string.
+    unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned()
+}
+
+/// How many mappings the process `pid` has, or this one for `self`.
+///
+/// # Errors
+/// If the process is gone, or belongs to somebody else.
+pub fn mappings(pid: &str) -> io::Result<u64> {
+    let mut maps = fs::File::open(format!("/proc/{pid}/maps"))?;
+    let (mut buffer, mut lines) = ([0; 4096], 0);
+    loop {
+        match maps.read(&mut buffer)? {
+            0 => return Ok(lines),
+            read => lines += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
+}
 
 /// The resident memory of a process, in KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,5 +107,11 @@ mod tests {
         let resident = Resident::of("self").expect("a process may read its own figures");
         assert!(resident.total_kib > 0 && resident.anonymous_kib <= resident.total_kib, "{resident:?}");
         assert!(resident.peak_kib > 0, "{resident:?}");
+        assert!(mappings("self").expect("a process may read its own map") > 10);
+    }
+
+    #[test]
+    fn malloc_comes_from_a_file() {
+        assert!(provider().starts_with('/'), "{}", provider());
     }
 }

@@ -3,7 +3,7 @@
 use crate::rng::{Draw, Rng};
 use std::alloc::Layout;
 
-/// Alignment of every block in bytes: what Rust programs ask for most, and no more than `malloc` gives.
+/// Alignment of every block but the aligned ones in bytes: what Rust programs ask for most, and no more than `malloc` gives.
 pub const ALIGN: usize = 8;
 
 /// A block's size in bytes, between [`BlockSize::MIN`] and [`BlockSize::MAX`], so that it always makes a valid layout and
@@ -31,6 +31,17 @@ impl BlockSize {
     #[inline(always)]
     pub const fn bytes(self) -> usize {
         self.0 as usize
+    }
+
+    /// The layout of a block of this size with another alignment, a power of two of at most 1 MiB.
+    ///
+    /// # Panics
+    /// If the alignment is none of these.
+    #[inline(always)]
+    pub const fn layout_aligned(self, align: usize) -> Layout {
+        assert!(align.is_power_of_two() && align <= 1 << 20, "an alignment is out of bounds");
+        // SAFETY: the alignment is a power of two, and a size of at most 1 GiB does not overflow when rounded up to it.
+        unsafe { Layout::from_size_align_unchecked(self.0 as usize, align) }
     }
 
     /// The layout of a block of this size with [`ALIGN`].

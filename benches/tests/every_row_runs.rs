@@ -13,6 +13,7 @@ fn every_row_runs<H: Heap>() {
             assert!(report.ns > 0.0, "{} took no time", row.name);
             assert!(report.wall_ns > 0, "{} took no time", row.name);
         }
+        assert!(!row.start()(operations).is_zero(), "{} took no time in parts", row.name);
     }
 }
 
@@ -48,4 +49,16 @@ fn on_jemalloc() {
 #[test]
 fn on_snmalloc() {
     every_row_runs::<heaps::Snmalloc>();
+}
+
+#[cfg(feature = "rusty-alloc")]
+#[test]
+fn on_rusty_alloc() {
+    every_row_runs::<heaps::RustyAlloc>();
+}
+
+#[cfg(feature = "rallocator")]
+#[test]
+fn on_rallocator() {
+    every_row_runs::<heaps::Rallocator>();
 }

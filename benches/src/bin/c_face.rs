@@ -2,27 +2,14 @@
 //! under `LD_PRELOAD`; the heap's name is only a label, and `provider` in the output says whose `malloc` it really was. The
 //! heap `nothing` replaces the calls by a pair that does nothing.
 
-use std::ffi::{CStr, c_void};
 use std::process::ExitCode;
 use terrace_bench::command::{self, Command};
 use terrace_bench::harness_memory::MappedMemory;
 use terrace_bench::heaps::{Nothing, Preloaded};
+use terrace_bench::process::provider;
 
 #[global_allocator]
 static HARNESS: MappedMemory = MappedMemory;
-
-/// The file that `malloc` comes from.
-fn provider() -> String {
-    // SAFETY: the structure is pointers, for which null is valid.
-    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
-    // SAFETY: the address is a function's, and the result is a structure of the right type.
-    let found = unsafe { libc::dladdr(libc::malloc as *const c_void, &raw mut info) };
-    if found == 0 || info.dli_fname.is_null() {
-        return "unknown".into();
-    }
-    // SAFETY: the dynamic linker keeps the name of a loaded object as a C string.
-    unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned()
-}
 
 fn execute(command: Command) -> Result<(), String> {
     let Command::Run { heap, row, amount } = command else {

@@ -22,6 +22,10 @@ const HEAPS: &[(&str, Runner)] = &[
     ("jemalloc", command::run::<heaps::Jemalloc>),
     #[cfg(feature = "snmalloc")]
     ("snmalloc", command::run::<heaps::Snmalloc>),
+    #[cfg(feature = "rusty-alloc")]
+    ("rusty-alloc", command::run::<heaps::RustyAlloc>),
+    #[cfg(feature = "rallocator")]
+    ("rallocator", command::run::<heaps::Rallocator>),
     ("glibc", command::run::<heaps::Glibc>),
     ("nothing", command::run::<heaps::Nothing>),
 ];

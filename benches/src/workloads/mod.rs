@@ -3,6 +3,7 @@
 pub mod extents;
 pub mod growth;
 pub mod pairs;
+pub mod paths;
 pub mod sets;
 pub mod threads;
 pub mod typed_sets;

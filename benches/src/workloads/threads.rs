@@ -6,8 +6,8 @@ use crate::heaps::Heap;
 use crate::ring::{Patience, Receiver, Ring, Sender};
 use crate::rng::Rng;
 use crate::sizes::{BlockSize, SizeTable};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,127 @@ pub fn ring<H: Heap>(operations: u64) -> Duration {
         time_from(&start)
     })
     .elapsed()
+}
+
+/// One producer sends blocks to three consumers in turn, each through a ring of its own.
+pub fn fan_out<H: Heap>(operations: u64) -> Duration {
+    const CONSUMERS: usize = 3;
+    let each = operations.div_ceil(CONSUMERS as u64);
+    let mut rings: [Ring<Sealed<H>>; CONSUMERS] = std::array::from_fn(|_| Ring::new(1024));
+    let (mut senders, receivers): (Vec<_>, Vec<_>) = rings.iter_mut().map(Ring::split).unzip();
+    let start = Barrier::new(CONSUMERS + 2);
+    thread::scope(|scope| {
+        let start = &start;
+        scope.spawn(move || {
+            let (mut rng, sizes) = (Rng::new(1), SizeTable::uniform(16, 526));
+            start.wait();
+            for _ in 0..each {
+                senders.iter_mut().for_each(|sender| sender.send(Block::take(sizes.pick(rng.draw())).seal()));
+            }
+        });
+        for mut receiver in receivers {
+            scope.spawn(move || {
+                start.wait();
+                (0..each).for_each(|_| receiver.receive().open().give_back());
+            });
+        }
+        time_from(start)
+    })
+    .elapsed()
+}
+
+/// Three producers send blocks to one consumer, which looks into their rings in turn.
+pub fn fan_in<H: Heap>(operations: u64) -> Duration {
+    const PRODUCERS: usize = 3;
+    let each = operations.div_ceil(PRODUCERS as u64);
+    let mut rings: [Ring<Sealed<H>>; PRODUCERS] = std::array::from_fn(|_| Ring::new(1024));
+    let (senders, mut receivers): (Vec<_>, Vec<_>) = rings.iter_mut().map(Ring::split).unzip();
+    let start = Barrier::new(PRODUCERS + 2);
+    thread::scope(|scope| {
+        let start = &start;
+        for (index, mut sender) in senders.into_iter().enumerate() {
+            scope.spawn(move || {
+                let (mut rng, sizes) = (Rng::new(index as u64), SizeTable::uniform(16, 526));
+                start.wait();
+                (0..each).for_each(|_| sender.send(Block::take(sizes.pick(rng.draw())).seal()));
+            });
+        }
+        scope.spawn(move || {
+            start.wait();
+            let (mut left, mut patience) = (each * PRODUCERS as u64, Patience::default());
+            while left > 0 {
+                let before = left;
+                for receiver in &mut receivers {
+                    while let Some(block) = receiver.try_receive() {
+                        block.open().give_back();
+                        left -= 1;
+                    }
+                }
+                if left == before {
+                    patience.wait();
+                } else {
+                    patience = Patience::default();
+                }
+            }
+        });
+        time_from(start)
+    })
+    .elapsed()
+}
+
+/// Two threads take turns and never run at once: one allocates 1,000 blocks, the other frees them. So the instructions of
+/// the way home can be counted: nobody spins.
+pub fn handover<H: Heap>(operations: u64) -> Duration {
+    const BATCH: usize = 1000;
+    let rounds = operations.div_ceil(BATCH as u64);
+    let batch = Mutex::new(Vec::<Block<H>>::with_capacity(BATCH));
+    let (start, turn) = (Barrier::new(3), Barrier::new(2));
+    thread::scope(|scope| {
+        let (batch, start, turn) = (&batch, &start, &turn);
+        scope.spawn(move || {
+            let (mut rng, sizes) = (Rng::new(1), SizeTable::pareto());
+            start.wait();
+            for _ in 0..rounds {
+                let mut blocks = batch.lock().expect("no thread panics");
+                blocks.extend((0..BATCH).map(|_| Block::take(sizes.pick(rng.draw()))));
+                drop(blocks);
+                turn.wait();
+                turn.wait();
+            }
+        });
+        scope.spawn(move || {
+            start.wait();
+            for _ in 0..rounds {
+                turn.wait();
+                batch.lock().expect("no thread panics").drain(..).for_each(Block::give_back);
+                turn.wait();
+            }
+        });
+        time_from(start)
+    })
+    .elapsed()
+}
+
+/// A thread's birth and death: each of `operations` threads takes 100 blocks, frees half of them, and leaves the rest to the
+/// next, which frees them first.
+pub fn thread_lives<H: Heap>(operations: u64) -> Duration {
+    const BLOCKS: usize = 100;
+    let begin = Instant::now();
+    let mut legacy: Vec<Block<H>> = Vec::with_capacity(BLOCKS);
+    for life in 0..operations {
+        let heritage = std::mem::take(&mut legacy);
+        let heir = thread::spawn(move || {
+            let mut blocks = heritage;
+            blocks.drain(..).for_each(Block::give_back);
+            let mut rng = Rng::new(life);
+            blocks.extend((0..BLOCKS).map(|_| Block::take(BlockSize::new(16 + rng.below(500)))));
+            blocks.drain(BLOCKS / 2..).for_each(Block::give_back);
+            blocks
+        });
+        legacy = heir.join().expect("a thread ends well");
+    }
+    legacy.into_iter().for_each(Block::give_back);
+    begin.elapsed()
 }
 
 /// One thread allocates batches of 1,000 blocks, another frees whole batches and allocates nothing. Four batches go round.
