@@ -483,7 +483,9 @@ mod tests {
     }
 
     fn resident(start: NonNull<u8>, pages: usize) -> usize {
-        let page = os::page_size();
+        // The kernel's own page, also where a larger one is simulated.
+        // SAFETY: sysconf of a known name has no preconditions.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let mut flags = std::vec![0_u8; pages * PAGE / page];
         // SAFETY: the range is mapped, and there is a byte for each of its pages.
         assert_eq!(unsafe { libc::mincore(start.as_ptr().cast(), pages * PAGE, flags.as_mut_ptr()) }, 0);
@@ -543,7 +545,9 @@ mod tests {
                     .flat_map(|start| (start - base) / os::page_size()..=(start - base + class.block_size() - 1) / os::page_size())
                     .collect();
                 held.dedup();
-                prop_assert_eq!(resident(slab.start(), pages), held.len() * os::page_size() / PAGE);
+                let (resident, held) = (resident(slab.start(), pages), held.len() * os::page_size() / PAGE);
+                // Of a simulated page the kernel holds only what was touched.
+                prop_assert!(resident == held || cfg!(simulated_page) && resident < held, "{resident} pages, not {held}");
                 for &start in &out {
                     let start = core::ptr::with_exposed_provenance::<u8>(start);
                     // SAFETY: the block is this test's.
