@@ -119,8 +119,18 @@ impl Chains {
         Some(Chain { head, count: parcel.count() })
     }
 
+    #[cfg(any(test, loom))]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Blocks in all of the chains.
+    pub(crate) fn blocks(mut self) -> usize {
+        let mut blocks = 0;
+        while let Some(chain) = self.pop() {
+            blocks += usize::from(chain.count);
+        }
+        blocks
     }
 }
 

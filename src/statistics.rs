@@ -15,10 +15,14 @@ use core::fmt::{self, Write};
 pub struct ClassStatistics {
     /// The size of a block, in bytes.
     pub block_size: usize,
-    /// Blocks that the program holds, or that other threads have freed and not sent home yet.
+    /// Blocks that the program holds, or that another thread has freed and not sent home yet.
     pub live: usize,
     /// Blocks at hand in magazines: of the calling thread as of now, of other threads as of their last slow call.
     pub cached: usize,
+    /// Blocks that other threads have sent home and nobody has taken yet.
+    pub in_transit: usize,
+    /// Free blocks on the lists of their slabs.
+    pub listed: usize,
 }
 
 /// How often each system call that moves memory was made.
@@ -48,8 +52,17 @@ pub struct Statistics {
     pub resident_bytes: usize,
     /// Bytes of free blocks in magazines.
     pub cached_bytes: usize,
-    /// Bytes of free runs that were used before and are kept for reuse.
+    /// Bytes of freed blocks on their way home: in inboxes, and what outboxes have room for.
+    pub in_transit_bytes: usize,
+    /// Bytes of free blocks on the lists of their slabs.
+    pub listed_bytes: usize,
+    /// Bytes of slabs' pages that have memory and hold no block: what is left over at the end of a slab or was not carved
+    /// yet, and parts of blocks whose other pages were returned.
+    pub slack_bytes: usize,
+    /// Bytes of free runs that are in memory: they were used before and are kept for reuse.
     pub dirty_bytes: usize,
+    /// Bytes of free runs that are not in memory.
+    pub clean_bytes: usize,
     /// Bytes of freed large mappings that are kept for reuse.
     pub large_cached_bytes: usize,
     /// Bytes of the allocator's own structures.
@@ -78,11 +91,29 @@ pub struct Statistics {
     pub system_calls: SystemCallStatistics,
 }
 
+impl Statistics {
+    /// Bytes that the allocator holds of the kernel's memory, on whatever account: the sum of live, cached, in-transit and
+    /// listed blocks, slack, dirty runs, cached large mappings, and metadata.
+    ///
+    /// If the program has touched all of its blocks, this is the resident memory of the allocator's mappings.
+    pub fn held_bytes(&self) -> usize {
+        self.live_bytes
+            + self.cached_bytes
+            + self.in_transit_bytes
+            + self.listed_bytes
+            + self.slack_bytes
+            + self.dirty_bytes
+            + self.large_cached_bytes
+            + self.metadata_bytes
+    }
+}
+
 /// Gathers the statistics. Takes the allocator's locks one after the other; meant for a person or a monitor, not for a hot
 /// loop.
 ///
-/// What other threads sent home and nobody took yet is settled first, so that it does not count as live.
+/// The calling thread's outbox is emptied and what waits in inboxes is settled first, as far as their owners are not at work.
 pub fn statistics() -> Statistics {
+    tcache::send_off();
     tcache::reclaim();
     let arenas = ARENAS.totals(|_| {});
     let (large_blocks, large_bytes, large_cached_bytes) = LARGE.totals();
@@ -93,7 +124,11 @@ pub fn statistics() -> Statistics {
         mapped_bytes: arenas.mapped + large_bytes + large_cached_bytes + METADATA_BYTES.get() as usize,
         resident_bytes: resident_bytes(),
         cached_bytes: 0,
+        in_transit_bytes: 0,
+        listed_bytes: 0,
+        slack_bytes: arenas.uncarved,
         dirty_bytes: arenas.free_dirty,
+        clean_bytes: arenas.free_clean,
         large_cached_bytes,
         metadata_bytes,
         medium: (arenas.medium_blocks, arenas.medium),
@@ -114,24 +149,36 @@ pub fn statistics() -> Statistics {
             brk: calls.brk.get(),
         },
     };
+    let mut outboxes = 0;
     for cache in CACHES.iter() {
         statistics.remote_frees += cache.counters.remote_frees.get();
         statistics.remote_batches += cache.counters.chains_sent.get();
         statistics.refills += cache.counters.refills.get();
         statistics.flushes += cache.counters.settled_lists.get();
+        let outbox_bytes = cache.outbox_bytes();
+        statistics.in_transit_bytes += outbox_bytes;
+        outboxes += outbox_bytes;
         for (index, class) in statistics.classes.iter_mut().enumerate() {
-            let (out, held) = cache.live(SizeClass::from_index(index));
-            class.live += out;
-            class.cached += held;
+            let ledger = cache.ledger(SizeClass::from_index(index));
+            class.live += ledger.slabs.out;
+            class.cached += ledger.magazines;
+            class.in_transit += ledger.arrivals;
+            class.listed += ledger.slabs.listed;
+            statistics.slack_bytes += ledger.slabs.touched;
         }
     }
     for (index, class) in statistics.classes.iter_mut().enumerate() {
         class.block_size = SizeClass::from_index(index).block_size();
+        statistics.slack_bytes = statistics.slack_bytes.saturating_sub((class.live + class.listed) * class.block_size);
         // A cache may hold blocks of slabs that have passed to another: only the sums over all caches compare.
-        class.live = class.live.saturating_sub(class.cached);
+        class.live = class.live.saturating_sub(class.cached + class.in_transit);
         statistics.live_bytes += class.live * class.block_size;
         statistics.cached_bytes += class.cached * class.block_size;
+        statistics.in_transit_bytes += class.in_transit * class.block_size;
+        statistics.listed_bytes += class.listed * class.block_size;
     }
+    // By class, what lies in outboxes counts as live.
+    statistics.live_bytes = statistics.live_bytes.saturating_sub(outboxes);
     statistics
 }
 
@@ -162,12 +209,16 @@ impl fmt::Display for Bytes {
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "live       {}", Bytes(self.live_bytes))?;
-        writeln!(f, "mapped     {}", Bytes(self.mapped_bytes))?;
-        writeln!(f, "resident   {}  (whole process)", Bytes(self.resident_bytes))?;
         writeln!(f, "cached     {}  (magazines)", Bytes(self.cached_bytes))?;
+        writeln!(f, "           {}  (on their way home from other threads)", Bytes(self.in_transit_bytes))?;
+        writeln!(f, "           {}  (free in slabs)", Bytes(self.listed_bytes))?;
+        writeln!(f, "           {}  (left over in slabs)", Bytes(self.slack_bytes))?;
         writeln!(f, "           {}  (free runs)", Bytes(self.dirty_bytes))?;
         writeln!(f, "           {}  (large mappings)", Bytes(self.large_cached_bytes))?;
         writeln!(f, "metadata   {}", Bytes(self.metadata_bytes))?;
+        writeln!(f, "held       {}  (the sum)", Bytes(self.held_bytes()))?;
+        writeln!(f, "resident   {}  (whole process)", Bytes(self.resident_bytes))?;
+        writeln!(f, "mapped     {}", Bytes(self.mapped_bytes))?;
         writeln!(f, "medium     {}  in {} blocks", Bytes(self.medium.1), self.medium.0)?;
         writeln!(f, "large      {}  in {} blocks", Bytes(self.large.1), self.large.0)?;
         writeln!(f, "remote     {} frees in {} batches", self.remote_frees, self.remote_batches)?;
@@ -181,9 +232,9 @@ impl fmt::Display for Statistics {
             "system     {} mmap, {} munmap, {} mremap, {} madvise, {} brk",
             calls.mmap, calls.munmap, calls.mremap, calls.madvise, calls.brk
         )?;
-        writeln!(f, "  block size       live     cached")?;
-        for class in self.classes.iter().filter(|class| class.live + class.cached > 0) {
-            writeln!(f, "  {:>10} {:>10} {:>10}", class.block_size, class.live, class.cached)?;
+        writeln!(f, "  block size       live     cached     listed")?;
+        for class in self.classes.iter().filter(|class| class.live + class.cached + class.listed > 0) {
+            writeln!(f, "  {:>10} {:>10} {:>10} {:>10}", class.block_size, class.live, class.cached, class.listed)?;
         }
         Ok(())
     }

@@ -19,14 +19,14 @@ pub(crate) use general_heap::RunState;
 pub(crate) use segment::{
     Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index,
 };
-pub(crate) use slab::{AgingList, Owner, Place, Slab, slices_for};
+pub(crate) use slab::{AgingList, Owner, Place, Slab, capacity_for, slices_for};
 pub(crate) use source::Source;
 pub(crate) use treap::Treap;
 
 use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::ptr::NonNull;
-use general_heap::{GeneralHeap, Spot};
+use general_heap::{GeneralHeap, Run, Spot};
 use segment::{HEADER_PAGES, PAGES, Segment};
 use segment_map::{SEGMENTS, Tag};
 use source::Supply;
@@ -101,9 +101,13 @@ pub(crate) enum PageUse {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct ArenaTotals {
     pub(crate) mapped: usize,
+    /// Segments' tables, as far as they are in memory.
     pub(crate) headers: usize,
+    /// Free runs, as far as they are in memory.
     pub(crate) free_dirty: usize,
     pub(crate) free_clean: usize,
+    /// Uncarved parts of slabs, as far as they are in memory.
+    pub(crate) uncarved: usize,
     pub(crate) medium: usize,
     pub(crate) medium_blocks: usize,
     pub(crate) slabs: usize,
@@ -246,7 +250,6 @@ impl Arenas {
             for segment in heap.segments() {
                 totals.segments += 1;
                 totals.mapped += SEGMENT_SIZE;
-                totals.headers += HEADER_PAGES * PAGE;
                 add_segment(segment, &mut totals, &mut visit);
             }
         }
@@ -260,7 +263,11 @@ impl Arenas {
             let mut free = 0;
             for segment in heap.segments() {
                 free += heap.general.check_segment(segment);
-                add_segment(segment, &mut ArenaTotals::default(), &mut check);
+                for_each_run(segment, |page, run| {
+                    if run.state() == RunState::Slab {
+                        check(segment.slab(page / PAGES_PER_SLICE));
+                    }
+                });
             }
             assert_eq!(free, heap.general.free_pages.get(), "free pages are miscounted");
         }
@@ -281,24 +288,62 @@ impl Arenas {
 }
 
 fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut impl FnMut(&'static Slab)) {
-    let mut page = HEADER_PAGES;
-    while page < PAGES {
-        let run = &segment.runs[page];
+    let residency = Residency::of(segment);
+    totals.headers += residency.bytes(0, HEADER_PAGES, true);
+    for_each_run(segment, |page, run| {
         let bytes = run.pages() * PAGE;
         match run.state() {
-            RunState::Free if run.is_dirty() => totals.free_dirty += bytes,
-            RunState::Free => totals.free_clean += bytes,
+            RunState::Free => {
+                let resident = residency.bytes(page, run.pages(), run.is_dirty());
+                totals.free_dirty += resident;
+                totals.free_clean += bytes - resident;
+            }
             RunState::Medium => {
                 totals.medium += bytes;
                 totals.medium_blocks += 1;
             }
             RunState::Slab => {
                 totals.slabs += bytes;
-                visit(segment.slab(page / PAGES_PER_SLICE));
+                let slab = segment.slab(page / PAGES_PER_SLICE);
+                let carved = slab.carved_pages();
+                totals.uncarved += residency.bytes(page + carved, run.pages() - carved, false);
+                visit(slab);
             }
             RunState::Inner => unreachable!("a run begins where the last one ends"),
         }
+    });
+}
+
+fn for_each_run(segment: &'static Segment, mut f: impl FnMut(usize, &'static Run)) {
+    let mut page = HEADER_PAGES;
+    while page < PAGES {
+        let run = &segment.runs[page];
+        f(page, run);
         page += run.pages();
+    }
+}
+
+/// Which pages of a segment are in memory.
+struct Residency {
+    /// A byte for each of the kernel's pages; `None` where the kernel does not tell.
+    pages: Option<[u8; PAGES]>,
+}
+
+impl Residency {
+    fn of(segment: &Segment) -> Self {
+        let mut pages = [0; PAGES];
+        Self { pages: os::residency(segment.start(), SEGMENT_SIZE, &mut pages).then_some(pages) }
+    }
+
+    /// Bytes in memory of so many pages from a page on; all of them or none, as `otherwise` says, where that is not known.
+    fn bytes(&self, first: usize, pages: usize, otherwise: bool) -> usize {
+        let unit = os::page_size() / PAGE;
+        let count = match &self.pages {
+            Some(known) => (first..first + pages).filter(|page| known[page / unit] & 1 != 0).count(),
+            None if otherwise => pages,
+            None => 0,
+        };
+        count * PAGE
     }
 }
 

@@ -306,6 +306,19 @@ impl Slab {
         assert_eq!(listed, self.free_count(), "a slab's list is shorter than its count");
     }
 
+    /// The number of pages of this slab that carved blocks touch, bare ones among them. For any thread.
+    pub(crate) fn carved_pages(&self) -> usize {
+        match self.line0.last_carved.load(Ordering::Relaxed) {
+            0 => 0,
+            last => (last as usize).wrapping_sub(self.start().addr().get()) % SEGMENT_SIZE / PAGE + 1,
+        }
+    }
+
+    /// Bytes of pages that a carved block touches and that were not returned.
+    pub(crate) fn touched_bytes(&self) -> usize {
+        (self.carved() * self.block_size()).next_multiple_of(PAGE) - self.line1.bare.get().count_ones() as usize * PAGE
+    }
+
     pub(crate) fn bin(&self) -> usize {
         self.line1.bin.get() as usize
     }

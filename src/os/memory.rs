@@ -130,6 +130,16 @@ pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {
     })
 }
 
+/// Says for each page of the system's in a range whether it is in memory: bit 0 of its byte. `false`, and nothing said, where
+/// the kernel does not tell.
+pub(crate) fn residency(start: NonNull<u8>, len: usize, pages: &mut [u8]) -> bool {
+    assert!(pages.len() >= len.div_ceil(page_size()));
+    keeping_errno(|| {
+        // SAFETY: there is a byte for each page; the call touches none of them.
+        unsafe { libc::mincore(start.as_ptr().cast(), len, pages.as_mut_ptr()) == 0 }
+    })
+}
+
 /// What growing the break gave: `len` bytes from `start`, which belong to the caller alone.
 pub(crate) struct Break {
     pub(crate) start: NonNull<u8>,

@@ -10,7 +10,8 @@ mod text;
 mod thread;
 
 pub(crate) use memory::{
-    Break, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, shrink_break, unmap,
+    Break, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, residency, shrink_break,
+    unmap,
 };
 pub(crate) use processors::processors;
 pub(crate) use text::{append_to_file, environment, has_environment, process_name, read_file, write_standard_error};

@@ -50,6 +50,11 @@ impl Inbox {
         Chains::from_head(Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)).head())
     }
 
+    /// How many blocks are waiting; 65,535 stands for more.
+    pub(crate) fn waiting(&self) -> usize {
+        usize::from(Parcel(self.head.load(Ordering::Relaxed)).count())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::Relaxed).is_null()
     }

@@ -44,7 +44,7 @@ use core::ptr::NonNull;
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
 use outbox::{Gathered, Outbox, Parcel};
-use slab_sets::SlabSets;
+use slab_sets::{Holdings, SlabSets};
 
 #[repr(C, align(128))]
 pub(crate) struct ThreadCache {
@@ -86,6 +86,15 @@ pub(crate) struct Counters {
     pub(crate) chains_sent: Counter,
     /// Blocks in the magazine of each class, as of the last slow call.
     pub(crate) held: [Counter; size_class::COUNT],
+}
+
+/// Where the blocks of a class are that belong to one cache's slabs, or lie in its hands.
+pub(crate) struct Ledger {
+    pub(crate) slabs: Holdings,
+    /// Blocks in magazines: for the calling thread's own cache as of now, for another as of its owner's last slow call.
+    pub(crate) magazines: usize,
+    /// Blocks that other threads sent home.
+    pub(crate) arrivals: usize,
 }
 
 // SAFETY: the thread's own part is touched only by the thread that has the cache (or, for a cache that no thread has, by
@@ -231,6 +240,13 @@ pub(crate) fn tick() {
 /// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
 pub(crate) fn reclaim() {
     CACHES.some().for_each(ThreadCache::reclaim_if_idle);
+}
+
+/// Sends home what the calling thread has freed of other threads' blocks.
+pub(crate) fn send_off() {
+    if let Some(cache) = lifecycle::own() {
+        cache.outbox.drain().for_each(|parcel| cache.send(parcel));
+    }
 }
 
 /// Settles all that the calling thread holds and what others sent to any thread, and gives back the memory of all free pages
@@ -420,10 +436,14 @@ impl ThreadCache {
     /// Gets blocks of a class: what other threads sent back, what the slabs have, or a new slab.
     fn fetch(&'static self, class: SizeClass) -> Option<List> {
         let mut slabs = self.slabs.lock();
-        if slabs.pending(class).is_empty() {
-            *slabs.pending(class) = self.inboxes[class.index()].take_all();
+        if !slabs.has_pending(class) {
+            slabs.keep_pending(class, self.inboxes[class.index()].take_all());
         }
-        if let Some(chain) = slabs.pending(class).pop() {
+        if slabs.is_thin(class) {
+            // Blocks that go round between threads would keep every slab a little in use for ever.
+            self.settle_arrivals(&mut slabs, class);
+        }
+        if let Some(chain) = slabs.pop_pending(class) {
             return Some(List { head: Some(chain.head), count: usize::from(chain.count) });
         }
         if let Some(list) = slabs.give(class) {
@@ -503,15 +523,18 @@ impl ThreadCache {
         self.magazine(class).count(class) + self.old[class.index()].count.get()
     }
 
-    /// Blocks of a class that left the slabs and are in no magazine, as of the owner's last slow call; for the calling
-    /// thread's own cache as of now.
-    pub(crate) fn live(&self, class: SizeClass) -> (usize, usize) {
-        let held = if core::ptr::eq(slot::get(), self) {
-            self.held(class)
-        } else {
-            self.counters.held[class.index()].get() as usize
-        };
-        (self.slabs.lock().out(class), held)
+    /// What this cache holds of a class.
+    pub(crate) fn ledger(&self, class: SizeClass) -> Ledger {
+        let own = core::ptr::eq(slot::get(), self);
+        let magazines = if own { self.held(class) } else { self.counters.held[class.index()].get() as usize };
+        let slabs = self.slabs.lock();
+        let arrivals = self.inboxes[class.index()].waiting() + slabs.pending_blocks(class);
+        Ledger { slabs: slabs.holdings(class), magazines, arrivals }
+    }
+
+    /// Bytes of blocks in the outbox, rounded up to what its chains have room for.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.granted_bytes()
     }
 
     /// Runs `f` while no thread can change what the cache's lock guards.

@@ -7,7 +7,7 @@
 use crate::arena::Owner;
 use crate::block::{BlockPtr, Chain};
 use crate::size_class::SizeClass;
-use crate::sync::Cell;
+use crate::sync::{Cell, Counter};
 
 /// Chains that can be gathered at a time. With four threads that all free each other's blocks of some 25 classes, 64 places
 /// sent a chain for every 4 blocks, 512 for every 50.
@@ -65,8 +65,8 @@ struct Place {
 
 pub(crate) struct Outbox {
     places: [Place; PLACES],
-    /// Bytes of the blocks that were granted, in all places.
-    granted_bytes: Cell<usize>,
+    /// Bytes of the blocks that were granted, in all places. Written by the thread that has the cache, read by anybody.
+    granted_bytes: Counter,
 }
 
 /// A chain on its way to its owner.
@@ -103,7 +103,7 @@ impl Place {
 impl Outbox {
     /// All of it is zeroes.
     pub(crate) const fn new() -> Self {
-        Self { places: [const { Place::new() }; PLACES], granted_bytes: Cell::new(0) }
+        Self { places: [const { Place::new() }; PLACES], granted_bytes: Counter::new() }
     }
 
     #[inline(always)]
@@ -139,11 +139,11 @@ impl Outbox {
         }
         if place.room.get() == 0 {
             let step = (class.blocks_in(STEP_BYTES, 1, CHAIN_BLOCKS) as u32).min(limit - place.granted.get());
-            let bytes = self.granted_bytes.get() + step as usize * class.block_size();
-            if bytes > MAX_BYTES {
+            let bytes = step as usize * class.block_size();
+            if self.granted_bytes() + bytes > MAX_BYTES {
                 return Gathered::Refused(in_the_way);
             }
-            self.granted_bytes.set(bytes);
+            self.granted_bytes.add(bytes as u64);
             place.room.set(step);
             place.granted.set(place.granted.get() + step);
         }
@@ -151,17 +151,22 @@ impl Outbox {
         in_the_way.map_or(Gathered::Kept, Gathered::Send)
     }
 
+    /// Bytes of the blocks that the chains have and have room for. For any thread.
+    pub(crate) fn granted_bytes(&self) -> usize {
+        self.granted_bytes.get() as usize
+    }
+
     fn take(&self, place: &Place) -> Option<Parcel> {
         let (key, granted) = (place.key.get(), place.granted.take());
         let count = granted - place.room.take();
-        self.granted_bytes.set(self.granted_bytes.get() - granted as usize * key.class().block_size());
+        self.granted_bytes.sub(u64::from(granted) * key.class().block_size() as u64);
         let head = place.head.take()?;
         Some(Parcel { owner: key.owner(), class: key.class(), chain: Chain { head, count: count as u16 } })
     }
 
     /// Takes out every chain.
     pub(crate) fn drain(&self) -> impl Iterator<Item = Parcel> {
-        let places = if self.granted_bytes.get() > 0 { &self.places[..] } else { &[] };
+        let places = if self.granted_bytes() > 0 { &self.places[..] } else { &[] };
         places.iter().filter_map(|place| self.take(place))
     }
 
@@ -173,7 +178,7 @@ impl Outbox {
             place.room.set(0);
             place.granted.set(0);
         }
-        self.granted_bytes.set(0);
+        self.granted_bytes.sub(self.granted_bytes.get());
     }
 }
 
@@ -215,7 +220,7 @@ mod tests {
         let Gathered::Send(parcel) = outbox.gather(owner(other), class, block()) else { panic!("not sent") };
         assert_eq!((parcel.owner, parcel.chain.count), (owner(1), 1));
         assert_eq!(outbox.drain().map(|parcel| parcel.owner).next(), Some(owner(other)));
-        assert_eq!(outbox.granted_bytes.get(), 0);
+        assert_eq!(outbox.granted_bytes(), 0);
     }
 
     #[test]
@@ -228,10 +233,10 @@ mod tests {
                 break;
             }
             gathered += class.block_size();
-            assert!(outbox.granted_bytes.get() == gathered && gathered <= MAX_BYTES);
+            assert!(outbox.granted_bytes() == gathered && gathered <= MAX_BYTES);
         }
         assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / chain_limit(class) as usize);
-        assert_eq!(outbox.granted_bytes.get(), 0);
+        assert_eq!(outbox.granted_bytes(), 0);
     }
 
     #[test]

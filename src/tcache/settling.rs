@@ -8,7 +8,7 @@ use super::magazine::List;
 use super::slab_sets::{Settled, SlabSets};
 use super::{CACHES, ThreadCache, freed_twice, known, lifecycle};
 use crate::arena::{ARENAS, slab_containing};
-use crate::block::{Chain, Chains, blocks_from};
+use crate::block::{Chain, blocks_from};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
@@ -85,15 +85,13 @@ impl ThreadCache {
     /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
     pub(super) fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
         let now = os::clock_ms() as u32;
-        let pending = core::mem::replace(slabs.pending(class), Chains::EMPTY);
-        for mut chains in [pending, self.inboxes[class.index()].take_all()] {
-            while let Some(chain) = chains.pop() {
-                for block in chain.blocks() {
-                    match slabs.settle(self.owner(), block, now) {
-                        Settled::Listed => {}
-                        Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
-                        Settled::Twice(size) => freed_twice(block, size),
-                    }
+        let mut arrived = self.inboxes[class.index()].take_all();
+        while let Some(chain) = slabs.pop_pending(class).or_else(|| arrived.pop()) {
+            for block in chain.blocks() {
+                match slabs.settle(self.owner(), block, now) {
+                    Settled::Listed => {}
+                    Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
+                    Settled::Twice(size) => freed_twice(block, size),
                 }
             }
         }
@@ -117,7 +115,7 @@ impl ThreadCache {
 
     fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
         for class in (0..size_class::COUNT).map(SizeClass::from_index) {
-            if !slabs.pending(class).is_empty() || !self.inboxes[class.index()].is_empty() {
+            if slabs.has_pending(class) || !self.inboxes[class.index()].is_empty() {
                 self.settle_arrivals(slabs, class);
             }
         }

@@ -13,8 +13,8 @@
 //! empty, and otherwise returns the memory of its free pages to the kernel.
 
 use super::magazine::List;
-use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap};
-use crate::block::{BlockPtr, Chains};
+use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap, capacity_for};
+use crate::block::{BlockPtr, Chain, Chains};
 use crate::size_class::{self, SizeClass};
 use core::ptr::NonNull;
 
@@ -36,10 +36,35 @@ struct ClassSlabs {
     bins: [Treap<Slab>; BINS],
     /// Chains from the inbox that were taken and not used yet.
     pending: Chains,
-    /// Blocks that are out: given to magazines and not settled since.
-    out: usize,
+    pending_blocks: usize,
+    holdings: Holdings,
     /// The slab that was kept when it became empty, since no other had blocks to give.
     spare: Option<&'static Slab>,
+}
+
+/// What the slabs of a class hold.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Holdings {
+    /// Blocks that are out: given to magazines and not settled since.
+    pub(crate) out: usize,
+    /// Blocks on the slabs' lists.
+    pub(crate) listed: usize,
+    /// Bytes of pages with memory.
+    pub(crate) touched: usize,
+}
+
+impl Holdings {
+    fn of(slab: &Slab) -> Self {
+        Self { out: slab.out_count(), listed: slab.free_count(), touched: slab.touched_bytes() }
+    }
+
+    /// Enters a change of a slab that held `before`.
+    fn change(&mut self, before: Self, slab: &Slab) {
+        let after = Self::of(slab);
+        self.out = self.out + after.out - before.out;
+        self.listed = self.listed + after.listed - before.listed;
+        self.touched = self.touched + after.touched - before.touched;
+    }
 }
 
 // SAFETY: guarded by the cache's lock.
@@ -60,13 +85,39 @@ impl SlabSets {
         Self { classes: [const { ClassSlabs::new() }; size_class::COUNT], aging: AgingList::new() }
     }
 
-    pub(crate) fn pending(&mut self, class: SizeClass) -> &mut Chains {
-        &mut self.classes[class.index()].pending
+    pub(crate) fn has_pending(&self, class: SizeClass) -> bool {
+        self.classes[class.index()].pending_blocks > 0
     }
 
-    /// Blocks of a class that are out.
-    pub(crate) fn out(&self, class: SizeClass) -> usize {
-        self.classes[class.index()].out
+    /// Keeps what was taken from the inbox of a class; nothing must be pending.
+    pub(crate) fn keep_pending(&mut self, class: SizeClass, arrived: Chains) {
+        let slabs = &mut self.classes[class.index()];
+        slabs.pending_blocks = arrived.blocks();
+        slabs.pending = arrived;
+    }
+
+    pub(crate) fn pop_pending(&mut self, class: SizeClass) -> Option<Chain> {
+        let slabs = &mut self.classes[class.index()];
+        let chain = slabs.pending.pop()?;
+        slabs.pending_blocks -= usize::from(chain.count);
+        Some(chain)
+    }
+
+    pub(crate) fn holdings(&self, class: SizeClass) -> Holdings {
+        self.classes[class.index()].holdings
+    }
+
+    /// Blocks of a class that other threads sent and nobody has used yet, of those that left the inbox.
+    pub(crate) fn pending_blocks(&self, class: SizeClass) -> usize {
+        self.classes[class.index()].pending_blocks
+    }
+
+    /// Whether so much of a class is free that its blocks should come from the fullest slabs: more than a slab's worth, and
+    /// more than a quarter of what is out.
+    pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
+        let ClassSlabs { holdings, pending_blocks, .. } = &self.classes[class.index()];
+        let free = holdings.listed + pending_blocks;
+        free > capacity_for(class) && free > holdings.out / 4
     }
 
     /// Gives a list of blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
@@ -74,8 +125,9 @@ impl SlabSets {
         let slabs = &mut self.classes[class.index()];
         let slab = slabs.bins.iter().find_map(Treap::first)?;
         let most = (CARVE_BYTES / class.block_size()).max(1);
+        let before = Holdings::of(slab);
         let (head, count) = slab.take_list().or_else(|| slab.carve(most))?;
-        slabs.out += count;
+        slabs.holdings.change(before, slab);
         slab.note_given();
         slabs.rebin(slab);
         Some(List { head: Some(head), count })
@@ -85,7 +137,7 @@ impl SlabSets {
     pub(crate) fn adopt(&mut self, slab: &'static Slab) {
         slab.set_bin(NO_BIN);
         let slabs = &mut self.classes[slab.class().index()];
-        slabs.out += slab.out_count();
+        slabs.holdings.change(Holdings::default(), slab);
         slabs.rebin(slab);
     }
 
@@ -93,7 +145,6 @@ impl SlabSets {
     pub(crate) fn hand_over(&mut self, class: SizeClass) -> Option<&'static Slab> {
         let slabs = &mut self.classes[class.index()];
         let slab = slabs.bins.iter().find_map(Treap::first)?;
-        slabs.out -= slab.out_count();
         slabs.withdraw(&self.aging, slab);
         Some(slab)
     }
@@ -113,7 +164,8 @@ impl SlabSets {
         }
         let slabs = &mut self.classes[slab.class().index()];
         slab.list(block);
-        slabs.out -= 1;
+        slabs.holdings.out -= 1;
+        slabs.holdings.listed += 1;
         slabs.rebin(slab);
         if !slab.is_aging() {
             self.aging.enter(slab, now_ms);
@@ -155,7 +207,9 @@ impl SlabSets {
                     self.aging.enter(slab, now_ms);
                 }
             } else if slab.free_count() > 0 {
-                work += slab.free_count() + PAGE_WORK * slab.return_free_pages();
+                let before = Holdings::of(slab);
+                work += before.listed + PAGE_WORK * slab.return_free_pages();
+                slabs.holdings.change(before, slab);
             }
             budget = budget.saturating_sub(work);
         }
@@ -164,7 +218,13 @@ impl SlabSets {
 
 impl ClassSlabs {
     const fn new() -> Self {
-        Self { bins: [const { Treap::new() }; BINS], pending: Chains::EMPTY, out: 0, spare: None }
+        Self {
+            bins: [const { Treap::new() }; BINS],
+            pending: Chains::EMPTY,
+            pending_blocks: 0,
+            holdings: Holdings { out: 0, listed: 0, touched: 0 },
+            spare: None,
+        }
     }
 
     /// Puts a slab into the bin where it belongs now.
@@ -195,6 +255,10 @@ impl ClassSlabs {
 
     /// Takes a slab that stands in a bin out of these sets.
     fn withdraw(&mut self, aging: &AgingList, slab: &'static Slab) {
+        let held = Holdings::of(slab);
+        self.holdings.out -= held.out;
+        self.holdings.listed -= held.listed;
+        self.holdings.touched -= held.touched;
         self.bins[slab.bin()].remove(slab);
         aging.leave(slab);
         self.spare = self.spare.filter(|spare| !core::ptr::eq(*spare, slab));
