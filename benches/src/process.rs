@@ -74,26 +74,43 @@ pub struct Usage {
     pub system_ns: u64,
     /// Page faults that needed no input.
     pub faults: u64,
+    /// The highest resident memory of the process, or of the largest of several, in KiB.
+    pub largest_kib: u64,
 }
 
 impl Usage {
     /// The figures of this process.
     pub fn now() -> Self {
+        Self::of(libc::RUSAGE_SELF)
+    }
+
+    /// The figures of the children that have ended, and of theirs.
+    pub fn of_children() -> Self {
+        Self::of(libc::RUSAGE_CHILDREN)
+    }
+
+    fn of(whom: i32) -> Self {
         // SAFETY: `rusage` is plain numbers, for which all zeroes are valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: the pointer is to a structure of the right type.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+        unsafe { libc::getrusage(whom, &raw mut usage) };
         let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
         let system_ns = nanoseconds(usage.ru_stime);
-        Self { cpu_ns: nanoseconds(usage.ru_utime) + system_ns, system_ns, faults: usage.ru_minflt as u64 }
+        Self {
+            cpu_ns: nanoseconds(usage.ru_utime) + system_ns,
+            system_ns,
+            faults: usage.ru_minflt as u64,
+            largest_kib: usage.ru_maxrss as u64,
+        }
     }
 
-    /// What was used since `earlier`.
+    /// What was used since `earlier`; the peak is that of the whole time.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns - earlier.cpu_ns,
             system_ns: self.system_ns - earlier.system_ns,
             faults: self.faults - earlier.faults,
+            largest_kib: self.largest_kib,
         }
     }
 }
