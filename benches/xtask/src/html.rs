@@ -5,8 +5,8 @@ use crate::report::{failures, runs};
 use crate::results::{Face, Results, Suite};
 use crate::stats::{estimate, median, values};
 use crate::tables::{
-    Entry, QUANTILES, Row, SUBJECT, Samples, Subject, Table, Times, Unit, Verdict, disturbed, face_name, quantile,
-    tables, targets, times,
+    Entry, QUANTILES, Row, SUBJECT, Samples, Subject, TAILS, Table, Target, Times, Unit, Verdict, disturbed, face_name,
+    quantile, tables, targets, times,
 };
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ pub fn page(results: &Results) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><title>Allocators side by side</title><style>{}</style></head>\n\
          <body><header class=\"top\"><div><h1>Allocators side by side</h1><p>{} · {} · {} processors · Linux {} · huge pages: \
-         {} · {} runs</p></div></header><main>{body}</main></body></html>\n",
+         {} · runs: {}</p></div></header><main>{body}</main></body></html>\n",
         include_str!("page.css"),
         fact("date"),
         fact("processor"),
@@ -74,12 +74,12 @@ fn cards(all: &[(Face, Vec<Table>)]) -> String {
             let ratio = standing.ratio;
             let _ = write!(
                 text,
-                "<div class=\"card {}\"><small>{} face</small><b>{:.2}</b><small>{}, as a multiple of the best rival of each \
-                 row; {:.2} to {:.2}</small></div>",
+                "<div class=\"card {}\"><small>{} face · {}</small><b>{:.2}</b><small>times the best rival of each row \
+                 ({:.2} to {:.2})</small></div>",
                 class(standing.verdict()),
                 face_name(*face),
-                ratio.median,
                 title.to_lowercase(),
+                ratio.median,
                 ratio.low,
                 ratio.high
             );
@@ -127,7 +127,7 @@ fn troubles(results: &Results) -> String {
         ));
     }
     if runs(results) < 6 {
-        lines.push(format!("With {} runs the intervals are ranges: 95 % needs at least six.", runs(results)));
+        lines.push(format!("With fewer than six runs (here: {}) the intervals are ranges.", runs(results)));
     }
     if lines.is_empty() {
         return String::new();
@@ -144,22 +144,43 @@ fn goals(samples: &Samples) -> String {
         return String::new();
     }
     let met = targets.iter().filter(|target| target.met).count();
+    let head = "<tr><th>what</th><th>goal</th><th>found</th><th></th></tr>";
     let mut text = format!(
         "<section id=\"goals\"><h2>Goals</h2><p class=\"note\">{met} of {} reached.</p><div class=\"panel\"><table \
-         class=\"text\"><tr><th>what</th><th>goal</th><th>found</th><th></th></tr>",
+         class=\"text\">{head}",
         targets.len()
     );
-    for target in targets {
-        let pill = if target.met { "<i class=\"pill win\">reached</i>" } else { "<i class=\"pill loss\">missed</i>" };
+    let mut group = "";
+    for target in targets.iter().filter(|target| target.group != TAILS) {
+        if target.group != group {
+            group = target.group;
+            let _ = write!(text, "<tr class=\"group\"><td colspan=\"4\">{group}</td></tr>");
+        }
+        text.push_str(&goal(target));
+    }
+    text.push_str("</table>");
+    let tails: Vec<_> = targets.iter().filter(|target| target.group == TAILS).collect();
+    if !tails.is_empty() {
+        let met = tails.iter().filter(|target| target.met).count();
+        let rows: String = tails.iter().map(|target| goal(target)).collect();
         let _ = write!(
             text,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{pill}</td></tr>",
-            escape(&target.what),
-            escape(&target.goal),
-            escape(&target.found)
+            "<details><summary>{TAILS}, the rarest of a thousand: {met} of {} reached</summary><table \
+             class=\"text\">{head}{rows}</table></details>",
+            tails.len()
         );
     }
-    text + "</table></div></section>"
+    text + "</div></section>"
+}
+
+fn goal(target: &Target) -> String {
+    let pill = if target.met { "<i class=\"pill win\">reached</i>" } else { "<i class=\"pill loss\">missed</i>" };
+    format!(
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{pill}</td></tr>",
+        escape(&target.what),
+        escape(&target.goal),
+        escape(&target.found)
+    )
 }
 
 /// Losses beside wins, each sorted by how clear they are.
@@ -230,8 +251,13 @@ fn face_section(samples: &Samples, face: Face, tables: &[Table]) -> String {
     for table in tables {
         let _ = write!(text, "<h3>{}</h3><p class=\"note\">{}</p>", escape(&table.title), escape(&table.note));
         if table.title == "Rows: time an operation"
-            && let Some(svg) =
-                plots::dots(&dots_of(table), MOST, "time, as a multiple of the row's best (beyond 4: at the edge)")
+            && let Some(svg) = plots::dots(
+                &dots_of(table),
+                MOST,
+                "time, as a multiple of the row's best (beyond 4: at the edge)",
+                940,
+                190,
+            )
         {
             let _ = write!(
                 text,
@@ -282,7 +308,8 @@ fn overview(tables: &[Table]) -> String {
         Some(Dots { name, ..dots_of(table).pop()? })
     })
     .collect();
-    let sums = plots::dots(&system, 8.0, "as a multiple of the row's best (beyond 8: at the edge)").unwrap_or_default();
+    let sums = plots::dots(&system, 8.0, "as a multiple of the row's best (beyond 8: at the edge)", 560, 110)
+        .unwrap_or_default();
     format!(
         "<div class=\"pair\" style=\"margin-top:1rem\"><figure><figcaption>Time and memory <span>of all whole programs: geometric \
          means of the ratio to each row's best; the lower left is best</span></figcaption>{plot}</figure><figure><figcaption>What \
@@ -320,7 +347,8 @@ fn threads(samples: &Samples, face: Face) -> String {
         let axes = Axes {
             x: "threads",
             y: "",
-            write_x: &|value| format!("{value:.0}"),
+            // Ticks between the powers of two stand for no number of threads.
+            write_x: &|value| if (value - value.round()).abs() < 1e-6 { format!("{value:.0}") } else { String::new() },
             write_y: &write_time,
             scale: Scale::LogBoth,
             ticks: 6,

@@ -91,6 +91,8 @@ fn collected(target: &Target, row: &str, operations: u64) -> Result<(u64, u64), 
     if let Some(object) = target.preload {
         command.env("LD_PRELOAD", object);
     }
+    // What is done after some time, and not after some operations, has no place in a count of operations.
+    command.env("TERRACE_PURGE_DELAY_MS", "3600000");
     let ended = process::run(&mut command, Watch::Nothing);
     let ended =
         ended.map_err(|reason| format!("{} does not run under valgrind ({row}): {reason}", target.allocator))?;

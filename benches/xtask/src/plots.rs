@@ -1,7 +1,6 @@
 //! The plots, as SVG: plain, without legends, since the page explains the colours once.
 
 use crate::stats::Estimate;
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
@@ -61,105 +60,103 @@ pub struct Axes<'a> {
     pub ticks: usize,
 }
 
-/// The scales of the axes.
+/// The scales of the axes. Logarithmic ones are drawn as linear axes of the logarithm, which gives ticks between the decades.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Both linear, y from zero.
     Linear,
     /// y logarithmic.
     LogY,
-    /// Both logarithmic.
+    /// Both logarithmic, x to the base of two.
     LogBoth,
 }
 
-/// The range of values with a margin; `None` if there are none.
-fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> Option<Range<f64>> {
-    let (low, high) = values
-        .filter(|value| value.is_finite())
-        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+impl Scale {
+    fn place_x(self, x: f64) -> f64 {
+        if self == Self::LogBoth { x.max(1e-9).log2() } else { x }
+    }
+
+    fn value_x(self, place: f64) -> f64 {
+        if self == Self::LogBoth { place.exp2() } else { place }
+    }
+
+    fn place_y(self, y: f64) -> f64 {
+        if self == Self::Linear { y } else { y.max(1e-9).log10() }
+    }
+
+    fn value_y(self, place: f64) -> f64 {
+        if self == Self::Linear { place } else { 10_f64.powf(place) }
+    }
+}
+
+/// The range of places with a margin, from zero if wanted; `None` if there are none.
+fn range(places: impl Iterator<Item = f64>, from_zero: bool) -> Option<Range<f64>> {
+    let (mut low, mut high) = (f64::MAX, f64::MIN);
+    for place in places.filter(|place| place.is_finite()) {
+        (low, high) = (low.min(place), high.max(place));
+    }
     if low > high {
         return None;
     }
-    if logarithmic {
-        let low = low.max(1e-9);
-        return Some(low / 1.12..high.max(low) * 1.12);
-    }
-    Some(0.0..if high > 0.0 { high * 1.06 } else { 1.0 })
+    let margin = if high > low { (high - low) * 0.06 } else { 0.1 };
+    Some(if from_zero { 0.0 } else { low - margin }..high + margin)
 }
 
 /// Lines over a common x axis. `None` if there is nothing to show.
 pub fn lines(lines: &[Line], axes: &Axes, size: (u32, u32)) -> Option<String> {
+    let scale = axes.scale;
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let ends = lines.iter().flat_map(|line| line.intervals.iter()).flat_map(|it| [it.low, it.high]);
-    let x = range(points().map(|point| point.0), axes.scale == Scale::LogBoth)?;
-    let y = range(points().map(|point| point.1).chain(ends), axes.scale != Scale::Linear)?;
+    let x = range(points().map(|point| scale.place_x(point.0)), scale == Scale::Linear)?;
+    let y = points().map(|point| point.1).chain(ends).map(|value| scale.place_y(value));
+    let y = range(y, scale == Scale::Linear)?;
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let drawn = match axes.scale {
-            Scale::Linear => draw_lines(&root, lines, axes, x, y),
-            Scale::LogY => draw_lines(&root, lines, axes, x, y.log_scale()),
-            Scale::LogBoth => draw_lines(&root, lines, axes, x.log_scale(), y.log_scale()),
-        };
-        drawn?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(6)
+            .margin_right(14)
+            .x_label_area_size(36)
+            .y_label_area_size(58)
+            .build_cartesian_2d(x, y)
+            .ok()?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GRID)
+            .label_style((FONT, 11).into_font().color(&INK))
+            .axis_desc_style((FONT, 12).into_font().color(&INK))
+            .x_desc(axes.x)
+            .y_desc(axes.y)
+            .x_labels(axes.ticks)
+            .y_labels(6)
+            .x_label_formatter(&|place| (axes.write_x)(scale.value_x(*place)))
+            .y_label_formatter(&|place| (axes.write_y)(scale.value_y(*place)))
+            .draw()
+            .ok()?;
+        // The subject comes last, on top.
+        let mut sorted: Vec<&Line> = lines.iter().collect();
+        sorted.sort_by_key(|line| line.allocator == crate::tables::SUBJECT);
+        for line in sorted {
+            let colour = rgb(&line.allocator);
+            let places: Vec<_> = line.points.iter().map(|it| (scale.place_x(it.0), scale.place_y(it.1))).collect();
+            let style = colour.stroke_width(width(&line.allocator));
+            chart.draw_series(LineSeries::new(places.iter().copied(), style)).ok()?;
+            if line.intervals.is_empty() {
+                continue;
+            }
+            let bars = places.iter().zip(&line.intervals).map(|(place, it)| {
+                let ends = vec![(place.0, scale.place_y(it.low)), (place.0, scale.place_y(it.high))];
+                PathElement::new(ends, colour.mix(0.6))
+            });
+            chart.draw_series(bars).ok()?;
+            let size = 2 + width(&line.allocator) / 2;
+            chart.draw_series(places.iter().map(|place| Circle::new(*place, size, colour.filled()))).ok()?;
+        }
         root.present().ok()?;
     }
     Some(svg)
-}
-
-fn draw_lines<'a, X, Y>(
-    root: &DrawingArea<SVGBackend<'a>, plotters::coord::Shift>,
-    lines: &[Line],
-    axes: &Axes,
-    x: X,
-    y: Y,
-) -> Option<()>
-where
-    X: AsRangedCoord<Value = f64>,
-    Y: AsRangedCoord<Value = f64>,
-    X::CoordDescType: ValueFormatter<f64>,
-    Y::CoordDescType: ValueFormatter<f64>,
-{
-    let mut chart = ChartBuilder::on(root)
-        .margin(6)
-        .margin_right(14)
-        .x_label_area_size(36)
-        .y_label_area_size(58)
-        .build_cartesian_2d(x, y)
-        .ok()?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .label_style((FONT, 11).into_font().color(&INK))
-        .axis_desc_style((FONT, 12).into_font().color(&INK))
-        .x_desc(axes.x)
-        .y_desc(axes.y)
-        .x_labels(axes.ticks)
-        .y_labels(6)
-        .x_label_formatter(&|value| (axes.write_x)(*value))
-        .y_label_formatter(&|value| (axes.write_y)(*value))
-        .draw()
-        .ok()?;
-    // The subject comes last, on top.
-    let mut sorted: Vec<&Line> = lines.iter().collect();
-    sorted.sort_by_key(|line| line.allocator == crate::tables::SUBJECT);
-    for line in sorted {
-        let colour = rgb(&line.allocator);
-        let style = colour.stroke_width(width(&line.allocator));
-        chart.draw_series(LineSeries::new(line.points.iter().copied(), style)).ok()?;
-        if !line.intervals.is_empty() {
-            let bars = line.points.iter().zip(&line.intervals);
-            let bars =
-                bars.map(|(point, it)| PathElement::new(vec![(point.0, it.low), (point.0, it.high)], colour.mix(0.6)));
-            chart.draw_series(bars).ok()?;
-            let dots =
-                line.points.iter().map(|point| Circle::new(*point, 2 + width(&line.allocator) / 2, colour.filled()));
-            chart.draw_series(dots).ok()?;
-        }
-    }
-    Some(())
 }
 
 /// A row of dots: its name, whether it sums up others, and the allocators' estimates.
@@ -174,9 +171,8 @@ pub struct Dots {
 
 /// Rows of dots with intervals over a logarithmic axis of ratios; what lies beyond `most` is drawn at the edge. `None` if
 /// there is nothing to show.
-pub fn dots(rows: &[Dots], most: f64, axis: &str) -> Option<String> {
+pub fn dots(rows: &[Dots], most: f64, axis: &str, width: u32, labels: u32) -> Option<String> {
     const ROW: u32 = 22;
-    const LABELS: u32 = 190;
     if rows.iter().all(|row| row.estimates.is_empty()) {
         return None;
     }
@@ -185,12 +181,12 @@ pub fn dots(rows: &[Dots], most: f64, axis: &str) -> Option<String> {
     let count = rows.len() as f64;
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (940, height)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(8)
             .margin_right(24)
             .x_label_area_size(38)
-            .y_label_area_size(LABELS)
+            .y_label_area_size(labels)
             .build_cartesian_2d((least..most * 1.02).log_scale(), 0.0..count)
             .ok()?;
         chart
@@ -248,12 +244,14 @@ fn draw_row(chart: &mut RatioChart, row: &Dots, y: f64, most: f64) -> Option<()>
 
 /// Allocators as points: time against memory.
 pub fn scatter(points: &[(String, Estimate, Estimate)], x: &str, y: &str) -> Option<String> {
-    let highest = |pick: &dyn Fn(&(String, Estimate, Estimate)) -> Estimate| {
-        range(points.iter().flat_map(|point| [pick(point).low, pick(point).high]).chain([0.98]), true)
+    let place = |value: f64| Scale::LogY.place_y(value);
+    let reach = |pick: &dyn Fn(&(String, Estimate, Estimate)) -> Estimate| {
+        let ends = points.iter().flat_map(|point| [pick(point).low, pick(point).high]);
+        range(ends.chain([0.99]).map(place), false)
     };
-    let (x_range, y_range) = (highest(&|point| point.1)?, highest(&|point| point.2)?);
+    let (x_range, y_range) = (reach(&|point| point.1)?, reach(&|point| point.2)?);
     // Room for the names.
-    let x_range = x_range.start..x_range.end * 1.1;
+    let x_range = x_range.start..x_range.end + (x_range.end - x_range.start) * 0.18;
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (560, 380)).into_drawing_area();
@@ -262,7 +260,7 @@ pub fn scatter(points: &[(String, Estimate, Estimate)], x: &str, y: &str) -> Opt
             .margin_right(20)
             .x_label_area_size(38)
             .y_label_area_size(58)
-            .build_cartesian_2d(x_range.log_scale(), y_range.log_scale())
+            .build_cartesian_2d(x_range, y_range)
             .ok()?;
         chart
             .configure_mesh()
@@ -275,20 +273,21 @@ pub fn scatter(points: &[(String, Estimate, Estimate)], x: &str, y: &str) -> Opt
             .y_desc(y)
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|value| format!("{value:.2}"))
-            .y_label_formatter(&|value| format!("{value:.2}"))
+            .x_label_formatter(&|place| format!("{:.2}", Scale::LogY.value_y(*place)))
+            .y_label_formatter(&|place| format!("{:.2}", Scale::LogY.value_y(*place)))
             .draw()
             .ok()?;
         for (name, across, up) in points {
             let colour = rgb(name);
+            let centre = (place(across.median), place(up.median));
             let cross = [
-                vec![(across.low, up.median), (across.high, up.median)],
-                vec![(across.median, up.low), (across.median, up.high)],
+                vec![(place(across.low), centre.1), (place(across.high), centre.1)],
+                vec![(centre.0, place(up.low)), (centre.0, place(up.high))],
             ];
             chart.draw_series(cross.map(|ends| PathElement::new(ends, colour.mix(0.5)))).ok()?;
             let size = if name == crate::tables::SUBJECT { 7 } else { 5 };
-            chart.draw_series([Circle::new((across.median, up.median), size, colour.filled())]).ok()?;
-            let at = chart.backend_coord(&(across.median, up.median));
+            chart.draw_series([Circle::new(centre, size, colour.filled())]).ok()?;
+            let at = chart.backend_coord(&centre);
             let text = (FONT, 12).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Bottom));
             root.draw(&Text::new(name.clone(), (at.0 + 8, at.1 - 3), text)).ok()?;
         }
@@ -333,7 +332,7 @@ mod tests {
     #[test]
     fn nothing_gives_no_plot() {
         assert_eq!(lines(&[], &axes(Scale::Linear), (400, 300)), None);
-        assert_eq!(dots(&[], 2.0, "ratio"), None);
+        assert_eq!(dots(&[], 2.0, "ratio", 900, 100), None);
     }
 
     #[test]
@@ -343,7 +342,7 @@ mod tests {
             mean: false,
             estimates: vec![("terrace".into(), at(1.0)), ("glibc".into(), at(9.0))],
         });
-        let svg = dots(&rows, 2.5, "ratio").expect("a plot");
+        let svg = dots(&rows, 2.5, "ratio", 900, 100).expect("a plot");
         assert!(svg.contains("server") && svg.contains("lru"));
     }
 

@@ -337,7 +337,7 @@ const FIGURES: [Figure; 12] = [
         figure: "ns",
         unit: Unit::Time,
         title: "Rows: time an operation",
-        note: "Single workloads. `cargo xtask bench --dry-run` and benches/src/catalogue.rs say what each does.",
+        note: "Single workloads; benches/src/catalogue.rs says what each does.",
         floor: 0.0,
     },
     Figure {
@@ -463,9 +463,14 @@ pub fn times(samples: &Samples, face: Face) -> Vec<Times> {
     found
 }
 
+/// The group of the goals for the rarest times.
+pub const TAILS: &str = "Single calls";
+
 /// A goal of the project, and what was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
+    /// What it belongs to.
+    pub group: &'static str,
     /// What is measured.
     pub what: String,
     /// The goal.
@@ -512,6 +517,7 @@ fn row_targets(samples: &Samples, found: &mut Vec<Target>) {
     let mut compare = |what: &str, face, items: &[&str], rivals: &[&str], limit: f64, against_whom: &str| {
         if let Some(ratio) = against(samples, face, items, rivals) {
             found.push(Target {
+                group: if items.len() == 1 { "Between threads" } else { "Rows" },
                 what: what.into(),
                 goal: format!("at most {limit} of {against_whom}"),
                 found: show(&ratio),
@@ -557,7 +563,7 @@ fn row_targets(samples: &Samples, found: &mut Vec<Target>) {
     for face in [Face::C, Face::Rust] {
         let rivals = if face == Face::C { &c } else { &rust };
         for item in ["ring", "fan-out", "fan-in", "remote-frees", "mailboxes"] {
-            let what = format!("producer and consumer: {item}, {} face", face_name(face));
+            let what = format!("{item}, {} face", face_name(face));
             compare(&what, face, &[item], rivals, 1.0, "the best rival");
         }
     }
@@ -600,12 +606,14 @@ fn program_targets(samples: &Samples, found: &mut Vec<Target>) {
             let Some(total) = table.mean().and_then(|row| row.standing.clone()) else { continue };
             let names = above(&table, each);
             found.push(Target {
+                group: "Whole programs",
                 what: format!("each whole program, {} face: {what}", face_name(face)),
                 goal: format!("at most {each} of the row's best rival"),
                 found: worst(&names),
                 met: names.is_empty(),
             });
             found.push(Target {
+                group: "Whole programs",
                 what: format!("all whole programs, {} face: {what}", face_name(face)),
                 goal: format!("geometric mean at most {mean}"),
                 found: show(&total.ratio),
@@ -639,6 +647,7 @@ fn kernel_target(samples: &Samples, face: Face, figure: &str, what: &str, found:
         .collect();
     if let Some(ratio) = estimate(&values(&geometric_means(&series))) {
         found.push(Target {
+            group: "Whole programs",
             what: format!("{what} of whole programs, {} face", face_name(face)),
             goal: "at most half of mimalloc v3's, geometric mean over the rows where it has any to speak of".into(),
             found: format!("{} over {} rows", show(&ratio), series.len()),
@@ -662,6 +671,7 @@ fn scaling_target(samples: &Samples, face: Face, found: &mut Vec<Target>) {
     }
     if any {
         found.push(Target {
+            group: "Whole programs",
             what: format!("64 threads, {} face", face_name(face)),
             goal: "at least 0.9 of the throughput of two".into(),
             found: if slower.is_empty() { "all".into() } else { format!("below: {}", slower.join("; ")) },
@@ -685,6 +695,7 @@ fn latency_targets(samples: &Samples, found: &mut Vec<Target>) {
             let rival = each.iter().filter(|(name, ..)| *name != SUBJECT).min_by(|a, b| a.1.total_cmp(&b.1));
             if let (Some(own), Some(rival)) = (own, rival) {
                 found.push(Target {
+                    group: TAILS,
                     what: format!("p99.9 of {} in {}, {} face", times.operation, times.item, face_name(face)),
                     goal: "below every rival's; overlapping ranges are a tie".into(),
                     found: format!("{:.0} ns, best rival {} {:.0} ns", own.1, rival.0, rival.1),
