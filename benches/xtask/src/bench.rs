@@ -155,7 +155,7 @@ impl Options {
                 faces.iter().for_each(|face| add(Suite::Programs, item, *threads, *face, self.runs, 0.55));
             }
         }
-        REAL.iter().for_each(|(item, _)| add(Suite::Programs, item, 1, Face::C, self.runs, 1.5));
+        REAL.iter().for_each(|(item, _)| add(Suite::Programs, item, 1, Face::C, self.runs, 3.0));
         for row in rows::<Preloaded>() {
             faces.iter().for_each(|face| add(Suite::Rows, row.name, row.threads, *face, self.runs, 0.3));
         }
@@ -250,7 +250,7 @@ pub fn run(mut options: Options) -> Result<bool, String> {
         std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let kit = prepare(&mut shop, &options, &groups)?;
-    let header = header(&shop, &options, &kit)?;
+    let header = header(&shop, &options)?;
     let mut store = Store::open(&path, &header)?;
     let failures = measure(&kit, &mut store, &samples)?;
     for failure in &failures {
@@ -290,15 +290,38 @@ fn prepare(shop: &mut Workshop, options: &Options, groups: &[Group]) -> Result<K
     Ok(Kit { tools, timed, preloads, rows, programs, real, scale: options.scale })
 }
 
-fn header(shop: &Workshop, options: &Options, kit: &Kit) -> Result<Header, String> {
-    let mut settings = BTreeMap::from([("scale".to_owned(), options.scale.to_string())]);
-    if let Some(Some(library)) = kit.preloads.get("terrace") {
+fn header(shop: &Workshop, options: &Options) -> Result<Header, String> {
+    let mut code = String::new();
+    for folder in ["src", "capi"] {
+        read_sources(&shop.root.join(folder), &mut code)?;
+    }
+    let mut settings = BTreeMap::from([
+        ("scale".to_owned(), options.scale.to_string()),
+        ("terrace's sources".to_owned(), crate::real::digest(&code)),
+    ]);
+    if let Some(library) = &options.terrace_library {
         let bytes = std::fs::read(library).map_err(|error| format!("{}: {error}", library.display()))?;
         settings.insert("libterrace.so".into(), crate::real::digest(&bytes));
     }
     let mut facts = machine::facts(&shop.root);
     facts.extend(shop.versions.iter().map(|(name, version)| (name.clone(), version.clone())));
     Ok(Header { settings, facts, missing: shop.missing.clone() })
+}
+
+/// Appends all Rust sources below a folder, in the order of their names.
+fn read_sources(folder: &Path, text: &mut String) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(told)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            read_sources(&path, text)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).map_err(told)?);
+        }
+    }
+    Ok(())
 }
 
 /// Takes the samples that the store does not have; returns what failed.
@@ -430,6 +453,18 @@ mod tests {
         let groups = groups.groups().expect("groups");
         assert!(groups.len() == 3 && groups.iter().all(|group| group.item.starts_with("set-")), "{groups:?}");
         assert_eq!(groups[0].allocators, ["terrace", "glibc"]);
+    }
+
+    #[test]
+    fn the_sources_are_read_with_all_folders_below() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("below")).expect("a folder");
+        for (name, words) in [("b.rs", "two"), ("below/c.rs", "three"), ("a.rs", "one"), ("note.md", "no")] {
+            std::fs::write(folder.path().join(name), words).expect("a file");
+        }
+        let mut text = String::new();
+        read_sources(folder.path(), &mut text).expect("the sources");
+        assert_eq!(text, "onetwothree");
     }
 
     #[test]
