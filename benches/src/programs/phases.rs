@@ -23,8 +23,8 @@ fn swap(places: &Places, place: usize, fresh: Option<Vec<u8>>) -> u64 {
     old.map_or(0, |block| open(&block))
 }
 
-/// What a thread puts in counts with its length once when it is put and is taken off when it is freed, whoever frees it: so
-/// the sum over all threads is that of the blocks' lengths and stamps.
+/// One step: whatever lies in a random place is read and freed, and a fresh block put there or not. Each block is read once,
+/// whoever frees it, so the sum over all threads and the rest at the end depends on the work alone.
 fn step(places: &Places, rng: &mut Rng, phase: Phase, largest: usize) -> u64 {
     let place = rng.below(PLACES as u32);
     let grows = match phase {
