@@ -12,6 +12,8 @@
 //! A free block is held by exactly one list at a time (a magazine, an outbox, an inbox, or its slab), and whoever may
 //! touch that list may touch the block's two words. That is what makes the accessors here safe to call.
 
+use crate::sync;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 /// Bits of an address; the rest of a word is free for a count.
@@ -44,25 +46,36 @@ impl BlockPtr {
     }
 
     #[inline(always)]
-    pub(crate) fn next(self) -> Option<BlockPtr> {
-        // SAFETY: the block is free and in this list's hands, and word 0 was written when it was put there.
-        unsafe { (*self.0.as_ptr()).next }
+    fn next_place(self) -> *mut Option<BlockPtr> {
+        self.0.as_ptr().cast::<u8>().wrapping_add(offset_of!(FreeBlock, next)).cast()
+    }
+
+    fn parcel_place(self) -> *mut *mut FreeBlock {
+        self.0.as_ptr().cast::<u8>().wrapping_add(offset_of!(FreeBlock, parcel)).cast()
     }
 
     #[inline(always)]
+    #[cfg_attr(loom, track_caller)]
+    pub(crate) fn next(self) -> Option<BlockPtr> {
+        // SAFETY: the block is free and in this list's hands, and word 0 was written when it was put there.
+        unsafe { sync::read(self.next_place()) }
+    }
+
+    #[inline(always)]
+    #[cfg_attr(loom, track_caller)]
     pub(crate) fn set_next(self, next: Option<BlockPtr>) {
         // SAFETY: the block is free and in the caller's hands, and at least 16 bytes long.
-        unsafe { (*self.0.as_ptr()).next = next }
+        unsafe { sync::write(self.next_place(), next) }
     }
 
     fn parcel(self) -> Parcel {
         // SAFETY: as in `next`; word 1 of a chain's head was written when the chain was pushed.
-        Parcel(unsafe { (*self.0.as_ptr()).parcel })
+        Parcel(unsafe { sync::read(self.parcel_place()) })
     }
 
     fn set_parcel(self, parcel: Parcel) {
         // SAFETY: as in `set_next`.
-        unsafe { (*self.0.as_ptr()).parcel = parcel.0 }
+        unsafe { sync::write(self.parcel_place(), parcel.0) }
     }
 }
 

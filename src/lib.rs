@@ -15,7 +15,7 @@
 
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(test, loom))]
 extern crate std;
 
 mod arena;
@@ -25,12 +25,20 @@ pub mod c_face;
 mod heap;
 mod large;
 mod metadata;
+#[cfg(loom)]
+#[path = "../loom-tests/models/mod.rs"]
+#[doc(hidden)]
+pub mod models;
 mod options;
 mod os;
 mod report;
 mod size_class;
 mod statistics;
+#[cfg(not(loom))]
 mod sync;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod sync;
 mod tcache;
 mod verify;
 

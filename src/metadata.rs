@@ -52,3 +52,9 @@ pub(crate) fn unlock_after_fork() {
 pub(crate) fn renew_in_child() {
     CHUNK_IN_USE.renew_in_child();
 }
+
+/// Begins an execution of a model: nothing was handed out.
+#[cfg(loom)]
+pub(crate) fn begin_model() {
+    *CHUNK_IN_USE.lock() = Chunk { next: core::ptr::null_mut(), left: 0 };
+}

@@ -61,6 +61,11 @@ impl SizeClass {
         Self((index * Self::SCALE) as u16)
     }
 
+    /// All classes, smallest first. In the models those that they use, which keeps the schedules short.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..COUNT).map(Self::from_index).filter(|class| !cfg!(loom) || matches!(class.block_size(), 4096 | 32768))
+    }
+
     pub(crate) const fn index(self) -> usize {
         self.0 as usize / Self::SCALE
     }

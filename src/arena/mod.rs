@@ -32,7 +32,7 @@ use segment_map::{SEGMENTS, Tag};
 use source::Supply;
 
 /// No more arenas than this, however many processors there are.
-pub(crate) const MAX_ARENAS: usize = 16;
+pub(crate) const MAX_ARENAS: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// The arenas of this process.
 pub(crate) static ARENAS: Arenas = Arenas::new();

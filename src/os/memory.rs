@@ -1,11 +1,13 @@
 //! Address space: mapping, returning and growing it.
 
+#[cfg(loom)]
+use super::kernel;
 #[cfg(simulated_page)]
 use super::simulated_pages as kernel;
 use super::{SYSTEM_CALLS, keeping_errno};
 use crate::sync::{AtomicUsize, Ordering};
 use core::ptr::{self, NonNull};
-#[cfg(not(simulated_page))]
+#[cfg(not(any(loom, simulated_page)))]
 use libc as kernel;
 
 /// The system's page size in bytes, read once; 0 until then. Any thread may write it, all write the same value.

@@ -2,6 +2,8 @@
 //!
 //! Nothing here allocates, takes a lock of the allocator, or changes `errno`: a caller of `free` must find it as it was.
 
+#[cfg(loom)]
+pub(crate) mod kernel;
 mod memory;
 mod processors;
 #[cfg(simulated_page)]

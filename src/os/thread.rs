@@ -1,10 +1,18 @@
 //! Threads and the process: sleeping, time, exit, fork, abort.
 
+#[cfg(not(loom))]
 use super::keeping_errno;
+#[cfg(loom)]
+use super::kernel as libc;
+#[cfg(not(loom))]
 use crate::sync::AtomicU32;
 use core::ffi::c_void;
 
+#[cfg(loom)]
+pub(crate) use crate::sync::model::{futex_wait, futex_wake_one};
+
 /// Sleeps until woken, unless the word no longer has the value `expected`. May return for no reason.
+#[cfg(not(loom))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
     keeping_errno(|| {
         // SAFETY: the word is valid for the call; a null timeout waits without limit.
@@ -21,6 +29,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
 }
 
 /// Wakes one thread that sleeps on the word.
+#[cfg(not(loom))]
 pub(crate) fn futex_wake_one(word: &AtomicU32) {
     keeping_errno(|| {
         // SAFETY: the kernel only compares the address with those of sleepers.
@@ -86,8 +95,11 @@ pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
 /// Has the three functions called around each `fork`. May call `malloc`.
 pub(crate) fn fork_handlers(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
     unsafe extern "C" {
+        #[cfg(not(loom))]
         fn pthread_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> i32;
     }
+    #[cfg(loom)]
+    use libc::pthread_atfork;
     // SAFETY: the handlers stay loaded as long as the allocator.
     unsafe { pthread_atfork(prepare, parent, child) == 0 }
 }

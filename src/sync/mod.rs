@@ -1,8 +1,11 @@
 //! The thin layer through which every atomic, cell and lock of the allocator goes.
 //!
-//! In production these are the types of `core`; under `cfg(loom)` they are loom's, so that the models explore the very
-//! code that ships. No other file names `core::sync::atomic` (a test in `tests/layers.rs` holds that).
+//! In production these are the types of `core`; under `cfg(loom)` each stands for one of loom's (see `model.rs`), so that the
+//! models explore the very code that ships. No other file names `core::sync::atomic` (a test in `tests/layers.rs` holds
+//! that).
 
+#[cfg(loom)]
+pub mod model;
 mod mutex;
 mod once;
 mod operand;
@@ -10,12 +13,39 @@ mod operand;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use model::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Cell, Ordering};
 
+#[cfg(not(loom))]
 pub(crate) use core::cell::Cell;
 pub(crate) use mutex::{Guard, Mutex, set_forking};
 pub(crate) use once::Once;
 pub(crate) use operand::Operand;
+
+/// Reads memory that no other thread writes meanwhile; the models check that none does.
+///
+/// # Safety
+/// As for [`core::ptr::read`].
+#[inline(always)]
+#[cfg_attr(loom, track_caller)]
+pub(crate) unsafe fn read<T: Copy>(place: *const T) -> T {
+    #[cfg(loom)]
+    model::track_read(place);
+    // SAFETY: the caller's promise.
+    unsafe { place.read() }
+}
+
+/// Writes memory that no other thread touches meanwhile; the models check that none does.
+///
+/// # Safety
+/// As for [`core::ptr::write`].
+#[inline(always)]
+#[cfg_attr(loom, track_caller)]
+pub(crate) unsafe fn write<T: Copy>(place: *mut T, value: T) {
+    #[cfg(loom)]
+    model::track_write(place);
+    // SAFETY: the caller's promise.
+    unsafe { place.write(value) }
+}
 
 /// A counter that one thread at a time adds to and anybody reads: exact for its writer, never torn for a reader.
 ///
@@ -25,13 +55,7 @@ pub(crate) use operand::Operand;
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 

@@ -24,7 +24,13 @@ const LOCKED: u32 = 1;
 const CONTENDED: u32 = 2;
 
 /// Looks at a held lock this many times before sleeping: about the time that a short slow path holds it.
-const SPINS: u32 = 60;
+#[cfg(not(loom))]
+const fn spins() -> u32 {
+    60
+}
+/// In the models of the lock once, since a second look reaches no other state; in the others not at all.
+#[cfg(loom)]
+use super::model::spins;
 
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
@@ -76,7 +82,7 @@ impl<T> Mutex<T> {
         if is_forking() {
             return false;
         }
-        for _ in 0..SPINS {
+        for _ in 0..spins() {
             core::hint::spin_loop();
             if self.state.load(Ordering::Relaxed) == FREE
                 && self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -109,13 +115,16 @@ impl<T> Mutex<T> {
 
     /// Makes the lock anew in the child, where the threads that slept on it do not exist.
     pub(crate) fn renew_in_child(&self) {
-        self.state.store(FREE, Ordering::Release);
+        // No other thread is there; those to come see what was before they were made.
+        self.state.store(FREE, Ordering::Relaxed);
     }
 }
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
+        #[cfg(loom)]
+        super::model::track_read(self.lock.value.get());
         // SAFETY: this guard's thread holds the lock, so no other thread has a reference to the value; a thread that passes
         // through on account of a `fork` has no other guard of the lock, since it was taken without one.
         unsafe { &*self.lock.value.get() }
@@ -124,6 +133,8 @@ impl<T> Deref for Guard<'_, T> {
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
+        #[cfg(loom)]
+        super::model::track_write(self.lock.value.get());
         // SAFETY: as above, and `&mut self` makes this the only reference made from the guard.
         unsafe { &mut *self.lock.value.get() }
     }

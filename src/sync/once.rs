@@ -2,7 +2,7 @@
 //!
 //! | state | meaning | who may change it |
 //! |---|---|---|
-//! | 0 `NEW` | not begun | any thread, to `RUNNING` by compare-and-swap |
+//! | 0 `NEW` | not begun | any thread, to `RUNNING` by compare-and-swap (`Relaxed`: nothing was written yet) |
 //! | 1 `RUNNING` | one thread runs the initialiser | that thread, to `DONE` (`Release`) |
 //! | 2 `DONE` | initialised | nobody |
 //!
@@ -34,7 +34,7 @@ impl Once {
         if self.is_done() {
             return;
         }
-        if self.state.compare_exchange(NEW, RUNNING, Ordering::Acquire, Ordering::Acquire).is_ok() {
+        if self.state.compare_exchange(NEW, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             initialise();
             self.state.store(DONE, Ordering::Release);
             return;

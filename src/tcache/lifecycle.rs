@@ -32,14 +32,16 @@ pub(crate) static CACHES: Caches = Caches::new();
 
 pub(crate) struct Caches {
     /// The cache made last; a list by `next`. Grows under `making`, read by any thread: stored with `Release` and loaded
-    /// with `Acquire`, so that a cache is seen whole. Nothing ever leaves it.
+    /// with `Acquire`, so that a walk from there reaches every cache made before. Nothing ever leaves it.
     newest: AtomicPtr<ThreadCache>,
-    /// Where the next bounded walk begins: a cache, or null for the newest. Any thread moves it on; stored with `Release` and
-    /// loaded with `Acquire`, as `newest`.
+    /// Where the next bounded walk begins: a cache, or null for the newest. Any thread moves it on, `Relaxed`: what a walk
+    /// touches in a cache is atomic or locked, and whole while it reads as zero; a link not seen yet only ends the round
+    /// early.
     cursor: AtomicPtr<ThreadCache>,
     /// How many caches were made. Written under `making`, read for statistics: `Relaxed`.
     count: AtomicUsize,
-    /// How many caches are dormant: a hint that saves the search, so `Relaxed`.
+    /// How many caches are dormant, or about to be: a hint that saves the search, so `Relaxed`. A cache is counted before it can
+    /// be claimed, so the number never goes below zero.
     dormant: AtomicUsize,
     /// Held while a cache is made, and by `fork`, so that the child knows all caches.
     making: Mutex<()>,
@@ -52,7 +54,7 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
             cursor: AtomicPtr::new(ptr::null_mut()),
@@ -67,11 +69,9 @@ impl Caches {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static ThreadCache> {
-        let at = |place: &AtomicPtr<ThreadCache>| {
-            // SAFETY: caches live for ever.
-            unsafe { place.load(Ordering::Acquire).as_ref() }
-        };
-        core::iter::successors(at(&self.newest), move |cache| at(&cache.next))
+        // SAFETY: caches live for ever.
+        let newest = unsafe { self.newest.load(Ordering::Acquire).as_ref() };
+        core::iter::successors(newest, |cache| cache.older())
     }
 
     /// A bounded number of caches, from where the last such walk ended: what a slow path looks at must not grow with the
@@ -79,17 +79,16 @@ impl Caches {
     pub(crate) fn some(&self) -> impl Iterator<Item = &'static ThreadCache> {
         const SOME: usize = 32;
         // SAFETY: caches live for ever.
-        let begin = unsafe { self.cursor.load(Ordering::Acquire).as_ref() };
+        let begin = unsafe { self.cursor.load(Ordering::Relaxed).as_ref() };
         let mut next = begin.or_else(|| self.iter().next());
         let mut left = SOME.min(self.count.load(Ordering::Relaxed));
         core::iter::from_fn(move || {
             let cache = next.filter(|_| left > 0)?;
             left -= 1;
-            // SAFETY: as above.
-            let after = unsafe { cache.next.load(Ordering::Acquire).as_ref() };
+            let after = cache.older();
             next = after.or_else(|| self.iter().next());
             self.cursor
-                .store(after.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut()), Ordering::Release);
+                .store(after.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut()), Ordering::Relaxed);
             Some(cache)
         })
     }
@@ -131,7 +130,8 @@ impl Caches {
         let claimed = self
             .iter()
             .find(|cache| cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok())?;
-        self.dormant.fetch_sub(1, Ordering::Relaxed);
+        let counted = self.dormant.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(counted > 0, "a cache was claimed that was not counted as dormant");
         Some(claimed)
     }
 
@@ -155,6 +155,12 @@ impl Caches {
 }
 
 impl ThreadCache {
+    /// The cache that was made before this one. Whoever came from `newest` sees it: it was written before that was.
+    fn older(&self) -> Option<&'static ThreadCache> {
+        // SAFETY: caches live for ever.
+        unsafe { self.next.load(Ordering::Relaxed).as_ref() }
+    }
+
     /// Hands a slab of the class that has blocks to give over to another cache, whose lock the caller holds.
     fn give_slab(&self, taker: &ThreadCache, class: SizeClass) -> Option<&'static Slab> {
         let mut slabs = self.slabs.try_lock()?;
@@ -224,8 +230,9 @@ unsafe extern "C" fn thread_ends(cache: *mut c_void) {
 
 fn leave_dormant(cache: &'static ThreadCache) {
     cache.empty_out();
-    cache.state.store(DORMANT, Ordering::Release);
+    // Counted first, so that no claim is ever subtracted before.
     CACHES.dormant.fetch_add(1, Ordering::Relaxed);
+    cache.state.store(DORMANT, Ordering::Release);
 }
 
 /// Runs `f` on the cache that stands in for those of threads that have none.
@@ -277,7 +284,8 @@ impl Caches {
                 continue;
             }
             cache.abandon();
-            cache.state.store(DORMANT, Ordering::Release);
+            // The child has no other thread yet that this could order.
+            cache.state.store(DORMANT, Ordering::Relaxed);
             dormant += 1;
         }
         self.dormant.store(dormant, Ordering::Relaxed);

@@ -32,6 +32,8 @@ mod slab_sets;
 mod slot;
 
 pub(crate) use lifecycle::CACHES;
+#[cfg(loom)]
+pub(crate) use {inbox::Inbox, lifecycle::Caches};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
@@ -41,6 +43,7 @@ use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
 use core::ptr::NonNull;
+#[cfg(not(loom))]
 use inbox::Inbox;
 use magazine::{List, Magazine, Refusal};
 use outbox::{Gathered, Outbox, Parcel};
@@ -345,7 +348,7 @@ impl ThreadCache {
     unsafe fn create(memory: NonNull<Self>) -> &'static Self {
         // SAFETY: zeroes are a valid cache: null pointers, `None`, numbers, free locks, the state LIVE.
         let cache: &'static Self = unsafe { memory.as_ref() };
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+        for class in SizeClass::all() {
             let _ = cache.magazine(class).unload(class);
         }
         cache
@@ -519,7 +522,8 @@ impl ThreadCache {
         self.busy[class.index()].set(true);
     }
 
-    fn held(&self, class: SizeClass) -> usize {
+    /// Blocks of a class at hand; for the calling thread's own cache, or one that no thread has.
+    pub(crate) fn held(&self, class: SizeClass) -> usize {
         self.magazine(class).count(class) + self.old[class.index()].count.get()
     }
 
@@ -550,10 +554,9 @@ impl ThreadCache {
     /// Checks that the magazines and old lists of the calling thread's cache hold as many blocks as they count, each of the
     /// class. Panics otherwise.
     fn check_magazines(&self) {
-        let old =
-            (0..size_class::COUNT).map(|class| self.old[class].count.get() * SizeClass::from_index(class).block_size());
+        let old = SizeClass::all().map(|class| self.old[class.index()].count.get() * class.block_size());
         assert_eq!(old.sum::<usize>(), self.old_bytes.get(), "old lists are miscounted");
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+        for class in SizeClass::all() {
             let (young, old) = (self.magazine(class), &self.old[class.index()]);
             for (head, count) in [(young.top(), young.count(class)), (old.head.get(), old.count.get())] {
                 let mut seen = 0;
@@ -573,7 +576,7 @@ impl ThreadCache {
     /// In the child of a `fork`: what a thread that does not exist any more had in its hands is not known to be whole, so
     /// it is left where it is; its slabs and what was sent to them go on.
     fn abandon(&self) {
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+        for class in SizeClass::all() {
             let _ = self.magazine(class).unload(class);
             let _ = self.old[class.index()].take();
             self.counters.held[class.index()].sub(self.counters.held[class.index()].get());

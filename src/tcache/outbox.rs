@@ -11,7 +11,8 @@ use crate::sync::{Cell, Counter};
 
 /// Chains that can be gathered at a time. With four threads that all free each other's blocks of some 25 classes, 64 places
 /// sent a chain for every 4 blocks, 512 for every 50.
-const PLACES: usize = 512;
+/// In the models there are few, so that chains get into each other's way.
+const PLACES: usize = if cfg!(loom) { 2 } else { 512 };
 /// A chain is sent when it has this many blocks, or this many bytes and at least a few blocks.
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;

@@ -36,7 +36,7 @@ impl ThreadCache {
         self.put_old(class, self.magazine(class).unload(class));
         self.settle(old);
         if self.old_bytes.get() > OLD_BYTES {
-            let others = (0..size_class::COUNT).map(SizeClass::from_index).filter(|&other| other != class);
+            let others = SizeClass::all().filter(|&other| other != class);
             others.for_each(|other| self.settle(self.take_old(other)));
         }
         self.note(class);
@@ -114,7 +114,7 @@ impl ThreadCache {
     }
 
     fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+        for class in SizeClass::all() {
             if slabs.has_pending(class) || !self.inboxes[class.index()].is_empty() {
                 self.settle_arrivals(slabs, class);
             }
@@ -148,7 +148,7 @@ impl ThreadCache {
         let delay = OPTIONS.purge_delay_ms();
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut idle = [false; size_class::COUNT];
-        for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+        for class in SizeClass::all() {
             idle[class.index()] = !self.busy[class.index()].get();
             if idle[class.index()] {
                 self.settle_magazine(class);
@@ -157,7 +157,7 @@ impl ThreadCache {
         }
         {
             let mut slabs = self.slabs.lock();
-            for class in (0..size_class::COUNT).map(SizeClass::from_index) {
+            for class in SizeClass::all() {
                 if idle[class.index()] {
                     self.settle_arrivals(&mut slabs, class);
                 }
@@ -181,7 +181,7 @@ impl ThreadCache {
 
     /// Gives away everything that the thread holds.
     pub(super) fn empty_out(&'static self) {
-        (0..size_class::COUNT).map(SizeClass::from_index).for_each(|class| self.settle_magazine(class));
+        SizeClass::all().for_each(|class| self.settle_magazine(class));
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut slabs = self.slabs.lock();
         self.settle_all_arrivals(&mut slabs);

@@ -182,7 +182,8 @@ impl SlabSets {
 
     /// Gives every empty slab back to its arena.
     pub(crate) fn release_empty(&mut self) {
-        for slabs in &mut self.classes {
+        for class in SizeClass::all() {
+            let slabs = &mut self.classes[class.index()];
             if let Some(slab) = slabs.spare.take()
                 && slab.is_empty()
             {

@@ -20,7 +20,23 @@ pub(crate) static DEAD: ThreadCache = ThreadCache::new();
 
 pub(crate) use place::{get, set};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+/// In the models the kernel's stand-in keeps the slots.
+#[cfg(loom)]
+mod place {
+    use super::{NEWBORN, ThreadCache};
+    use crate::os::kernel;
+
+    pub(crate) fn get() -> &'static ThreadCache {
+        // SAFETY: the slot holds a static or a cache that lives as long as the model.
+        unsafe { kernel::slot().cast::<ThreadCache>().as_ref() }.unwrap_or(&NEWBORN)
+    }
+
+    pub(crate) fn set(cache: &'static ThreadCache) {
+        kernel::set_slot(core::ptr::from_ref(cache).cast());
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(any(loom, miri))))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use core::arch::{asm, global_asm};
@@ -104,7 +120,7 @@ mod place {
     }
 }
 
-#[cfg(all(target_arch = "aarch64", target_os = "linux", not(miri)))]
+#[cfg(all(target_arch = "aarch64", target_os = "linux", not(any(loom, miri))))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use core::arch::{asm, global_asm};
@@ -193,7 +209,10 @@ mod place {
     }
 }
 
-#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))))]
+#[cfg(not(any(
+    loom,
+    all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))
+)))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use crate::os;

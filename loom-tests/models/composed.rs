@@ -1,0 +1,181 @@
+//! The whole of caches and slabs over arenas of modelled memory: two threads run small programs (allocate, free, free the
+//! other's blocks, exit), and a shadow oracle knows which blocks are held and what stands in them.
+
+use super::blocks::{Held, LARGEST, PAGE, allocate, check_all_came_home, check_at_rest, free, free_known};
+use super::{Control, Model, join, spawn};
+use crate::arena::{ARENAS, Growth, MAX_RUN_PAGES, RunState};
+use crate::os::kernel;
+use crate::sync::Cell;
+use crate::tcache;
+
+const PUSH: Control = Control::Relaxed("src/tcache/inbox.rs", "self.head.compare_exchange_weak", 0);
+const TAKE: Control = Control::Relaxed("src/tcache/inbox.rs", "self.head.swap(", 0);
+
+pub(super) const MODELS: &[fn() -> Model] = &[
+    || Model {
+        name: "a_block_freed_by_another_is_handed_out_again_by_its_owner",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(2), Some(3)],
+        control: TAKE,
+        body: ping,
+    },
+    || Model {
+        name: "two_threads_free_each_others_blocks",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(2), Some(3)],
+        control: PUSH,
+        body: exchange,
+    },
+    || Model {
+        name: "a_full_magazine_is_settled_while_blocks_come_home",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(2), Some(3)],
+        control: PUSH,
+        body: overflow,
+    },
+    || Model {
+        name: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(2), Some(3)],
+        control: Control::Bug("a settled block is listed without a look at its owner"),
+        body: idle_owner,
+    },
+    || Model {
+        name: "housekeeping_purges_while_the_other_thread_allocates",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(1), Some(2)],
+        control: Control::Relaxed("src/sync/mutex.rs", "self.state.swap(FREE,", 0),
+        body: housekeeping,
+    },
+    || Model {
+        name: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
+        protocol: "composed",
+        threads: 3,
+        bounds: [Some(1), Some(2)],
+        control: Control::Bug("a batch that waits is dropped when the next is taken"),
+        body: two_senders,
+    },
+    || Model {
+        name: "three_threads_pass_blocks_round_and_exit",
+        protocol: "composed",
+        threads: 3,
+        bounds: [Some(1), Some(2)],
+        control: PUSH,
+        body: round,
+    },
+];
+
+fn ping() {
+    let blocks = [(); 2].map(|()| allocate(LARGEST));
+    let other = spawn(move || blocks.into_iter().for_each(free));
+    // What came home meanwhile is among these, or not.
+    let more = [(); 3].map(|()| allocate(LARGEST));
+    more.iter().for_each(Held::check);
+    other.join().unwrap();
+    more.into_iter().for_each(|block| free_known(block, LARGEST));
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn exchange() {
+    let mine = [allocate(PAGE), allocate(LARGEST)];
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = spawn(move || {
+        let theirs = [allocate(PAGE), allocate(LARGEST)];
+        mine.into_iter().for_each(free);
+        tell.send(theirs).unwrap();
+    });
+    let own = allocate(PAGE);
+    free(own);
+    other.join().unwrap();
+    // The other's cache is dormant now.
+    told.recv().unwrap().into_iter().for_each(free);
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn overflow() {
+    let sent = [allocate(LARGEST), allocate(LARGEST)];
+    let other = spawn(move || sent.into_iter().for_each(free));
+    let blocks = [(); 9].map(|()| allocate(LARGEST));
+    blocks.into_iter().for_each(free);
+    other.join().unwrap();
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn idle_owner() {
+    // The main thread has a slab with a free block, a block of it at hand, and is not seen for a while; no page is free.
+    let [kept, sent, listed, at_hand] = [(); 4].map(|()| allocate(LARGEST));
+    let rest =
+        ARENAS.take(&Cell::new(0), MAX_RUN_PAGES - 64, 1, RunState::Medium, Growth::Denied).expect("there is a run");
+    free(listed);
+    tcache::flush();
+    free(at_hand);
+    kernel::set_clock(1_000_000);
+    let other = spawn(move || {
+        let taken = allocate(LARGEST);
+        free(sent);
+        free(taken);
+    });
+    tcache::flush();
+    other.join().unwrap();
+    free(kept);
+    ARENAS.free_medium(rest.start).unwrap_or_else(|_| panic!("a block is not known"));
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn housekeeping() {
+    let block = allocate(PAGE);
+    let other = spawn(|| {
+        let run = allocate(9 * PAGE);
+        free(run);
+        kernel::set_clock(10_000);
+        tcache::tick();
+    });
+    let run = allocate(10 * PAGE);
+    free(block);
+    free(run);
+    other.join().unwrap();
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn round() {
+    let mine = [allocate(PAGE), allocate(PAGE)];
+    let threads = mine.map(|block| {
+        spawn(move || {
+            let own = allocate(PAGE);
+            free(block);
+            free(own);
+        })
+    });
+    kernel::thread_ends();
+    join(threads);
+    check_all_came_home();
+}
+
+fn two_senders() {
+    let blocks = [(); 3].map(|()| allocate(LARGEST));
+    let [first, second, third] = blocks;
+    let senders = [first, second].map(|block| spawn(move || free(block)));
+    let more = allocate(LARGEST);
+    join(senders);
+    // What came home is used up chain by chain.
+    let rest = [(); 3].map(|()| allocate(LARGEST));
+    rest.into_iter().chain([third, more]).for_each(free);
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}

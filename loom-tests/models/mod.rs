@@ -1,0 +1,112 @@
+//! The models: one file a protocol. Compiled as a part of the allocator's crate under `cfg(loom)`, so that they call the very
+//! functions that ship; run by the program in `loom-tests/`.
+
+mod arenas;
+mod blocks;
+mod composed;
+mod fork;
+mod inboxes;
+mod initialisation;
+mod large;
+mod lives;
+mod locks;
+mod options;
+
+use crate::arena::{ARENAS, Arenas};
+use crate::large::{LARGE, Large};
+use crate::metadata;
+use crate::os::kernel;
+use crate::sync::model;
+use crate::tcache::{CACHES, Caches};
+use core::ptr;
+use std::vec::Vec;
+
+/// A model: a small program of a few threads whose schedules are explored.
+pub struct Model {
+    /// What is proved, as the name of a rule.
+    pub name: &'static str,
+    /// The file that has it, which is the protocol's name.
+    pub protocol: &'static str,
+    /// The threads, the first included.
+    pub threads: usize,
+    /// Preemptions a schedule may have, in CI and in the deep set; none: every schedule is explored.
+    pub bounds: [Option<usize>; 2],
+    /// What must make it fail.
+    pub control: Control,
+    /// The first thread.
+    pub body: fn(),
+}
+
+/// A change of the code under which a model must fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Control {
+    /// An ordering is replaced by `Relaxed`: the file, a part of the line that it stands in, the number of the argument.
+    Relaxed(&'static str, &'static str, usize),
+    /// One of the seeded bugs, by its name.
+    Bug(&'static str),
+}
+
+/// All models.
+pub fn all() -> Vec<Model> {
+    [
+        locks::MODELS,
+        initialisation::MODELS,
+        options::MODELS,
+        inboxes::MODELS,
+        lives::MODELS,
+        arenas::MODELS,
+        large::MODELS,
+        fork::MODELS,
+        composed::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|model| model())
+    .collect()
+}
+
+/// Explores nothing by itself: runs one execution of a model, inside a check of loom's or shuttle's.
+pub fn execute(body: fn()) {
+    kernel::begin();
+    model::begin();
+    // SAFETY: no thread of a model runs yet, and none of the last execution's is left.
+    unsafe { ptr::from_ref(&ARENAS).cast_mut().write(Arenas::new()) };
+    // SAFETY: as above.
+    unsafe { ptr::from_ref(&CACHES).cast_mut().write(Caches::new()) };
+    // SAFETY: as above.
+    unsafe { ptr::from_ref(&LARGE).cast_mut().write(Large::new()) };
+    metadata::begin_model();
+    blocks::begin();
+    body();
+    model::end();
+}
+
+/// The body of a thread. The threads of a model are coroutines of one real thread, so whatever it holds may go along.
+struct Body<F>(F);
+
+// SAFETY: as above.
+unsafe impl<F> Send for Body<F> {}
+
+impl<F: FnOnce()> Body<F> {
+    fn run(self) {
+        (self.0)();
+    }
+}
+
+/// A thread of the program, with the C library's end of a thread.
+fn spawn<R>(body: impl FnOnce() -> R + 'static) -> model::thread::JoinHandle<()> {
+    let body = Body(|| drop(body()));
+    model::thread::spawn(move || {
+        body.run();
+        kernel::thread_ends();
+    })
+}
+
+fn join<const N: usize>(threads: [model::thread::JoinHandle<()>; N]) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Runs the bodies in threads of their own and waits for them.
+fn together<const N: usize>(bodies: [fn(); N]) {
+    join(bodies.map(spawn));
+}

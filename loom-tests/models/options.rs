@@ -1,0 +1,49 @@
+//! Options (`src/options.rs`) read from the environment by one thread while others ask for them, as happens when the loader
+//! allocates before the environment is there.
+
+use super::{Control, Model, join, spawn};
+use crate::options::{OPTIONS, STATS_LEN};
+use crate::sync::model::keep;
+use crate::{arena::Source, c_face, os};
+
+pub(super) const MODELS: &[fn() -> Model] = &[|| Model {
+    name: "options_are_as_the_environment_says_or_as_they_were",
+    protocol: "options",
+    threads: 3,
+    bounds: [Some(2), Some(3)],
+    control: Control::Bug("options are read by everyone who asks"),
+    body,
+}];
+
+fn body() {
+    for (name, value) in [
+        ("TERRACE_ARENAS", "2"),
+        ("TERRACE_SOURCE", "mmap"),
+        ("TERRACE_PURGE_DELAY_MS", "5"),
+        ("TERRACE_MMAP_THRESHOLD", "65536"),
+        ("TERRACE_STATS", "1"),
+    ] {
+        // SAFETY: the threads of a model are coroutines of one real thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+    let read = keep(core::cell::Cell::new(0));
+    let readers = [(); 2].map(|()| {
+        spawn(move || {
+            if OPTIONS.read_environment() {
+                read.set(read.get() + 1);
+            }
+        })
+    });
+    assert!(matches!(OPTIONS.arenas(), None | Some(2)));
+    assert!([1000, 5].contains(&OPTIONS.purge_delay_ms()));
+    assert!([1 << 20, 65536].contains(&OPTIONS.mmap_threshold()));
+    join(readers);
+    assert_eq!(read.get(), 1, "the environment is read once");
+    assert!(OPTIONS.source() == Source::Mappings && OPTIONS.arenas() == Some(2));
+    assert_eq!(OPTIONS.stats(&mut [0; STATS_LEN]), Some(c"1"));
+    assert!(os::page_size() == 4096 && c_face::malloc_usable_size(core::ptr::null_mut()) == 0);
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TERRACE_SOURCE") };
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TERRACE_STATS") };
+}

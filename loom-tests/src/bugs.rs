@@ -1,0 +1,328 @@
+//! Seeded bugs: a copy of the sources is built in which each can be switched on, and the model named for it must fail while
+//! one is, and pass while none is.
+
+use super::check::{Check, Mode, elsewhere, model_named, side_by_side};
+use super::sources::root;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A change that makes the sources wrong.
+struct Bug {
+    name: &'static str,
+    file: &'static str,
+    /// What stands there, once, and what takes its place; `BUG` is whether this bug is switched on.
+    changes: &'static [(&'static str, &'static str)],
+    /// The model that must notice.
+    model: &'static str,
+}
+
+const BUGS: &[Bug] = &[
+    Bug {
+        name: "the lock wakes nobody",
+        file: "src/sync/mutex.rs",
+        changes: &[("os::futex_wake_one(&self.state);", "if !BUG { os::futex_wake_one(&self.state); }")],
+        model: "three_threads_exclude_each_other_and_none_sleeps_for_ever",
+    },
+    Bug {
+        name: "a sleeper takes the lock as if nobody slept beside it",
+        file: "src/sync/mutex.rs",
+        changes: &[(
+            "self.state.swap(CONTENDED, Ordering::Acquire)",
+            "self.state.swap(if BUG { LOCKED } else { CONTENDED }, Ordering::Acquire)",
+        )],
+        model: "three_threads_exclude_each_other_and_none_sleeps_for_ever",
+    },
+    Bug {
+        name: "every thread passes through the locks of a fork",
+        file: "src/sync/mutex.rs",
+        changes: &[(
+            "forking != 0 && forking == os::thread_number()",
+            "forking != 0 && (BUG || forking == os::thread_number())",
+        )],
+        model: "the_thread_that_forks_passes_through_its_locks_and_no_other_does",
+    },
+    Bug {
+        name: "an initialiser is entered by all who come",
+        file: "src/sync/once.rs",
+        changes: &[("Ordering::Relaxed).is_ok() {", "Ordering::Relaxed).is_ok() || BUG {")],
+        model: "one_of_two_threads_initialises_and_both_see_it_done",
+    },
+    Bug {
+        name: "a shared counter is read and written in two steps",
+        file: "src/sync/mod.rs",
+        changes: &[(
+            "self.0.fetch_add(n, Ordering::Relaxed);",
+            "if BUG { self.add(n) } else { self.0.fetch_add(n, Ordering::Relaxed); }",
+        )],
+        model: "shared_additions_are_never_lost_and_a_reader_sees_no_sum_that_never_was",
+    },
+    Bug {
+        name: "options are read by everyone who asks",
+        file: "src/options.rs",
+        changes: &[(
+            "self.read.swap(1, Ordering::Relaxed) != 0",
+            "(if BUG { let read = self.read.load(Ordering::Relaxed); self.read.store(1, Ordering::Relaxed); read } else { self.read.swap(1, Ordering::Relaxed) }) != 0",
+        )],
+        model: "options_are_as_the_environment_says_or_as_they_were",
+    },
+    Bug {
+        name: "a push drops what was there",
+        file: "src/tcache/inbox.rs",
+        changes: &[(
+            "Chains::link(chain, current.head());",
+            "Chains::link(chain, if BUG { None } else { current.head() });",
+        )],
+        model: "two_chains_of_each_of_two_senders_arrive_in_the_order_of_a_stack",
+    },
+    Bug {
+        name: "a failed push goes on with the link that it made before",
+        file: "src/tcache/inbox.rs",
+        changes: &[
+            (
+                "let mut current = Parcel(self.head.load(Ordering::Relaxed));",
+                "let mut current = Parcel(self.head.load(Ordering::Relaxed)); let first = current;",
+            ),
+            (
+                "            let waiting = current.count()",
+                "            if BUG { Chains::link(chain, first.head()); }\n            let waiting = current.count()",
+            ),
+        ],
+        model: "chains_of_two_senders_arrive_once_and_whole",
+    },
+    Bug {
+        name: "an inbox is emptied in two steps",
+        file: "src/tcache/inbox.rs",
+        changes: &[(
+            "self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)",
+            "if BUG { let head = self.head.load(Ordering::Acquire); self.head.store(Parcel::EMPTY.0, Ordering::Relaxed); head } else { self.head.swap(Parcel::EMPTY.0, Ordering::Acquire) }",
+        )],
+        model: "two_takers_share_what_was_pushed_and_no_block_goes_to_both",
+    },
+    Bug {
+        name: "a batch that waits is dropped when the next is taken",
+        file: "src/tcache/mod.rs",
+        changes: &[("if slabs.pending(class).is_empty() {", "if slabs.pending(class).is_empty() || BUG {")],
+        model: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
+    },
+    Bug {
+        name: "an exit forgets its outbox",
+        file: "src/tcache/settling.rs",
+        changes: &[(
+            "self.settle_magazine(class));\n        self.outbox.drain().for_each(|parcel| self.send(parcel));",
+            "self.settle_magazine(class));\n        if !BUG { self.outbox.drain().for_each(|parcel| self.send(parcel)); }",
+        )],
+        model: "a_thread_exits_with_a_full_outbox",
+    },
+    Bug {
+        name: "an exit settles its magazines after it left",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[
+            ("    cache.empty_out();\n", "    if !BUG { cache.empty_out(); }\n"),
+            (
+                "cache.state.store(DORMANT, Ordering::Release);\n}",
+                "cache.state.store(DORMANT, Ordering::Release);\n    if BUG { cache.empty_out(); }\n}",
+            ),
+        ],
+        model: "a_cache_is_claimed_as_its_thread_left_it",
+    },
+    Bug {
+        name: "a cache is counted as dormant after it can be claimed",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[(
+            "    CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n",
+            "    if BUG { cache.state.store(DORMANT, Ordering::Release); }\n    CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n    if BUG { return; }\n",
+        )],
+        model: "how_many_caches_are_dormant_never_goes_below_zero",
+    },
+    Bug {
+        name: "a dormant cache is claimed without asking again",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[(
+            ".find(|cache| cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok())?",
+            ".find(|cache| if BUG { cache.state.load(Ordering::Acquire) == DORMANT && { cache.state.store(LIVE, Ordering::Relaxed); true } } else { cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok() })?",
+        )],
+        model: "of_two_threads_one_claims_the_dormant_cache",
+    },
+    Bug {
+        name: "a thread registers before it has its cache",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[
+            ("    slot::set(cache);\n    CACHES.exit_key", "    if !BUG { slot::set(cache); }\n    CACHES.exit_key"),
+            (
+                "    ask_for_destructor(cache);\n    Some(cache)",
+                "    ask_for_destructor(cache);\n    slot::set(cache);\n    Some(cache)",
+            ),
+        ],
+        model: "an_attaching_thread_is_called_back_by_the_c_library",
+    },
+    Bug {
+        name: "two caches are made at once without the lock",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[(
+            "let _making = self.making.lock();",
+            "let _making = if BUG { None } else { Some(self.making.lock()) };",
+        )],
+        model: "two_threads_get_caches_at_once_and_leave_them",
+    },
+    Bug {
+        name: "a slab is handed over and keeps its owner",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[("slab.set_owner(taker.owner());", "if !BUG { slab.set_owner(taker.owner()); }")],
+        model: "blocks_sent_while_their_owner_exits_reach_whoever_takes_the_slab",
+    },
+    Bug {
+        name: "a settled block is listed without a look at its owner",
+        file: "src/tcache/slab_sets.rs",
+        changes: &[("if slab.owner() != owner.as_ptr() {", "if slab.owner() != owner.as_ptr() && !BUG {")],
+        model: "blocks_sent_while_their_owner_exits_reach_whoever_takes_the_slab",
+    },
+    Bug {
+        name: "an owner is read before the lock that guards it",
+        file: "src/tcache/settling.rs",
+        changes: &[
+            (
+                "        let mut foreign = None;\n        {\n            let mut slabs = self.slabs.lock();",
+                "        let mut foreign = None;\n        {\n            // SAFETY: blocks lie in registered segments.\n            let early: std::vec::Vec<_> = blocks_from(list.head).map(|block| unsafe { slab_containing(block.start()) }.owner()).collect();\n            let mut early = early.into_iter();\n            let mut slabs = self.slabs.lock();",
+            ),
+            (
+                "match slabs.settle(self.owner(), block) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
+                "match slabs.settle(if BUG { core::ptr::NonNull::new(early.next().unwrap()).unwrap() } else { self.owner() }, block) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
+            ),
+        ],
+        model: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",
+    },
+    Bug {
+        name: "the break is believed to be where it was",
+        file: "src/arena/source.rs",
+        changes: &[(
+            "if let Some(segment) = aligned_within(grown.start, grown.len) {",
+            "if let Some(segment) = aligned_within(if BUG { here } else { grown.start }, grown.len) {",
+        )],
+        model: "the_break_grows_against_a_foreign_sbrk",
+    },
+    Bug {
+        name: "a slot of the segment map is taken without a look",
+        file: "src/arena/segment_map.rs",
+        changes: &[(
+            "self.slot(segment.start().addr().get()).store(0, Ordering::Relaxed);",
+            "if !BUG { self.slot(segment.start().addr().get()).store(0, Ordering::Relaxed); }",
+        )],
+        model: "two_arenas_grow_and_give_back_at_once",
+    },
+    Bug {
+        name: "a mapping that is kept is unmapped all the same",
+        file: "src/large/mod.rs",
+        changes: &[("if !inner.cache.put(mapping, now) {", "if !inner.cache.put(mapping, now) || BUG {")],
+        model: "a_kept_mapping_is_taken_by_one_thread_while_it_decays",
+    },
+    Bug {
+        name: "a fork takes the arenas' locks before the caches'",
+        file: "src/tcache/fork.rs",
+        changes: &[(
+            "    CACHES.lock_for_fork();\n    ARENAS.lock_for_fork();",
+            "    if BUG { ARENAS.lock_for_fork(); CACHES.lock_for_fork(); } else { CACHES.lock_for_fork(); ARENAS.lock_for_fork(); }",
+        )],
+        model: "a_fork_takes_all_locks_while_another_thread_is_on_a_slow_path",
+    },
+    Bug {
+        name: "a fork forgets a lock",
+        file: "src/tcache/fork.rs",
+        changes: &[("    LARGE.unlock_after_fork();", "    if !BUG { LARGE.unlock_after_fork(); }")],
+        model: "two_forks_and_an_exit_do_not_wait_for_each_other",
+    },
+    Bug {
+        name: "a child keeps a lock",
+        file: "src/tcache/fork.rs",
+        changes: &[("    ARENAS.renew_in_child();", "    if !BUG { ARENAS.renew_in_child(); }")],
+        model: "the_child_goes_on_with_what_the_parent_had",
+    },
+];
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            if name != "target" {
+                copy(&path, &to.join(name));
+            }
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// A program like this one, over a copy of the sources with all bugs in it, switched off.
+fn build() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let place = own.parent().unwrap().join("seeded");
+    if place.join("source").exists() {
+        fs::remove_dir_all(place.join("source")).unwrap();
+    }
+    let source = place.join("source");
+    for folder in ["src", "loom-tests"] {
+        copy(&root().join(folder), &source.join(folder));
+    }
+    for file in ["Cargo.toml", "README.md"] {
+        fs::copy(root().join(file), source.join(file)).unwrap();
+    }
+    for bug in BUGS {
+        let path = source.join(bug.file);
+        let mut text = fs::read_to_string(&path).unwrap();
+        for (old, new) in bug.changes {
+            assert_eq!(text.matches(old).count(), 1, "{}: not once in {}: {old}", bug.name, bug.file);
+            text = text.replace(old, &new.replace("BUG", &format!("crate::sync::model::bug({:?})", bug.name)));
+        }
+        fs::write(path, text).unwrap();
+    }
+    // Beside this program, so that what both depend on is built once.
+    let manifest = source.join("loom-tests/Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap().replace("name = \"verify\"", "name = \"verify-seeded\"");
+    fs::write(manifest, text).unwrap();
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["build", "--release", "--quiet"])
+        .current_dir(source.join("loom-tests"))
+        .env("CARGO_TARGET_DIR", own.parent().unwrap().parent().unwrap())
+        .status()
+        .unwrap();
+    assert!(built.success(), "the sources with the seeded bugs do not build");
+    own.with_file_name("verify-seeded")
+}
+
+pub fn run() -> bool {
+    let program = build();
+    let verdicts = side_by_side(BUGS.iter().collect(), |bug| {
+        let model = model_named(bug.model);
+        let check = |mode: Mode, on| Check {
+            name: bug.model.into(),
+            mode,
+            bound: mode.bound(&model, false),
+            bug: if on { bug.name.into() } else { String::new() },
+            seconds: 60,
+            ..Check::default()
+        };
+        let fine_without = elsewhere(&check(Mode::Exchanges, false), Some(&program)).passed;
+        let noticed = Mode::ALL.into_iter().rev().any(|mode| !elsewhere(&check(mode, true), Some(&program)).passed);
+        let verdict = match (fine_without, noticed) {
+            (true, true) => "noticed by",
+            (true, false) => "NOT NOTICED by",
+            (false, _) => "the copy fails without it:",
+        };
+        println!("{}: {verdict} {}", bug.name, bug.model);
+        fine_without && noticed
+    });
+    let noticed = verdicts.iter().filter(|noticed| **noticed).count();
+    println!("{noticed} of {} seeded bugs are noticed", verdicts.len());
+    noticed == verdicts.len()
+}
+
+/// For the page: which model notices which bug.
+pub fn table() -> String {
+    let mut text = String::from("| bug | in | noticed by |\n|---|---|---|\n");
+    for bug in BUGS {
+        let _ = writeln!(text, "| {} | `{}` | {} |", bug.name, bug.file, bug.model.replace('_', " "));
+    }
+    text
+}

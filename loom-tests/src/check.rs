@@ -1,0 +1,201 @@
+//! One check: a model, explored in a process of its own, so that a failure ends that process and no other.
+
+use clap::{Args, ValueEnum};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use terrace::models::Model;
+use terrace::sync::model::{self, Behaviour, Loads, Ordering, Site, Weakened};
+
+/// What is checked, and how.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Check {
+    /// The model's name.
+    pub name: String,
+    /// How loads are made.
+    #[arg(long, value_enum, default_value = "plain")]
+    pub mode: Mode,
+    /// Preemptions that a schedule may have.
+    #[arg(long)]
+    pub bound: Option<usize>,
+    /// `FILE:LINE:ARGUMENT:ORDERING`.
+    #[arg(long)]
+    pub weaken: Option<String>,
+    /// A seeded bug.
+    #[arg(long, default_value = "")]
+    pub bug: String,
+    /// Exploring ends after so many seconds; what is left is then unexplored.
+    #[arg(long, default_value = "3600")]
+    pub seconds: u64,
+}
+
+/// How loads are made; see `Loads` in `src/sync/model.rs`.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Plain,
+    Exchanges,
+    Led,
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Exchanges, Self::Led];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Exchanges => "exchanges",
+            Self::Led => "led",
+        }
+    }
+
+    /// The bound that counts in this mode: led accesses have twice as many places for a switch.
+    pub fn bound(self, model: &Model, deep: bool) -> Option<usize> {
+        let bound = model.bounds[usize::from(deep)];
+        if self == Self::Led { Some(bound.unwrap_or(usize::MAX).min(if deep { 2 } else { 1 })) } else { bound }
+    }
+
+    fn loads(self) -> Loads {
+        match self {
+            Self::Plain => Loads::Plain,
+            Self::Exchanges => Loads::Exchanges,
+            Self::Led => Loads::Led,
+        }
+    }
+}
+
+/// What became of a check.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub passed: bool,
+    /// Every schedule within the bound was explored.
+    pub complete: bool,
+    pub executions: usize,
+    pub seconds: f64,
+    /// `FILE:LINE:ARGUMENT:ORDERING` of each operation that was reached.
+    pub sites: Vec<String>,
+    /// The last lines that a failed check wrote.
+    pub words: String,
+}
+
+pub fn model_named(name: &str) -> Model {
+    terrace::models::all().into_iter().find(|model| model.name == name).unwrap_or_else(|| panic!("no model {name}"))
+}
+
+/// The path of a source as it is known from the repository's root; `None` for what is no part of what ships.
+pub fn shipped(file: &str) -> Option<&str> {
+    let inside = &file[file.rfind("src/").filter(|_| !file.contains("loom-tests/"))?..];
+    (!matches!(inside, "src/sync/model.rs" | "src/os/kernel.rs")).then_some(inside)
+}
+
+fn parse(weaken: &str) -> Weakened {
+    let parts: Vec<&str> = weaken.split(':').collect();
+    let ordering = match parts[3] {
+        "Relaxed" => Ordering::Relaxed,
+        "Acquire" => Ordering::Acquire,
+        "Release" => Ordering::Release,
+        _ => Ordering::AcqRel,
+    };
+    Weakened { file: parts[0].into(), line: parts[1].parse().unwrap(), argument: parts[2].parse().unwrap(), ordering }
+}
+
+pub fn in_this_process(check: Check) -> ExitCode {
+    let model = model_named(&check.name);
+    model::set_behaviour(Behaviour {
+        loads: check.mode.loads(),
+        weakened: check.weaken.as_deref().map(parse),
+        bug: check.bug,
+    });
+    let mut begun = Instant::now();
+    while let Err(failure) =
+        std::panic::catch_unwind(|| explore(model.body, check.bound, Duration::from_secs(check.seconds)))
+    {
+        if !model::wants_another_try() {
+            std::panic::resume_unwind(failure);
+        }
+        begun = Instant::now();
+    }
+    let complete = begun.elapsed().as_secs() < check.seconds;
+    println!("executions {} {complete}", model::executions());
+    for ((file, line, argument, ordering), _) in model::sites() as Vec<(Site, u64)> {
+        if let Some(file) = shipped(file) {
+            println!("site {file}:{line}:{argument}:{ordering}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn explore(body: fn(), bound: Option<usize>, limit: Duration) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 50_000;
+    builder.preemption_bound = bound;
+    builder.max_duration = Some(limit);
+    // How often the limit is looked at, in executions.
+    builder.checkpoint_interval = 64;
+    builder.check(move || terrace::models::execute(body));
+}
+
+/// Makes the check in another process, with a program of its own (this one, unless said otherwise).
+pub fn elsewhere(check: &Check, program: Option<&Path>) -> Outcome {
+    let own = std::env::current_exe().unwrap();
+    let mut command = Command::new(program.unwrap_or(&own));
+    command.args(["one", &check.name, "--seconds", &check.seconds.to_string()]);
+    command.env("TERRACE_ARENAS", "2").env("TERRACE_PURGE_DELAY_MS", "0").env("RUST_BACKTRACE", "0");
+    command.args(["--mode", check.mode.name()]);
+    if let Some(bound) = check.bound {
+        command.args(["--bound", &bound.to_string()]);
+    }
+    if let Some(weaken) = &check.weaken {
+        command.args(["--weaken", weaken]);
+    }
+    if !check.bug.is_empty() {
+        command.args(["--bug", &check.bug]);
+    }
+    let begun = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut outcome = Outcome {
+        passed: output.status.success(),
+        complete: false,
+        executions: 0,
+        seconds,
+        sites: Vec::new(),
+        words: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["executions", count, complete] => {
+                outcome.executions = count.parse().unwrap();
+                outcome.complete = complete == "true";
+            }
+            ["site", site] => outcome.sites.push(site.into()),
+            _ => {}
+        }
+    }
+    outcome
+}
+
+/// Does the work of each item, as many at a time as there are processors; results in the order of the items.
+pub fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let count = items.len();
+    let queue = Mutex::new(items.into_iter().enumerate().collect::<VecDeque<_>>());
+    let results = Mutex::new((0..count).map(|_| None).collect::<Vec<Option<R>>>());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap().pop_front();
+                    let Some((number, item)) = next else { return };
+                    let result = work(item);
+                    results.lock().unwrap()[number] = Some(result);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap().into_iter().map(Option::unwrap).collect()
+}

@@ -1,0 +1,542 @@
+//! What stands in for atomics, cells and memory while a model runs (`cfg(loom)` only).
+//!
+//! Loom's atomics and cells have to be made by a call, inside the execution that uses them. The allocator's lie in statics and
+//! in memory that reads as zero: nobody makes them. So here an atomic is only a place with the value that it begins with, and
+//! the loom object that stands for it is found by its address:
+//!
+//! ```text
+//!  AtomicU32 at 0x…40 ──▶ objects[0x…40] ──▶ one of loom's atomics, from a pool that the main thread made before
+//!  initial value 7                            the others began; it holds value − 7, and so began at zero
+//! ```
+//!
+//! That is how the kernel's zeroes and a program's statics behave: they are there before any thread is. It also puts every
+//! static back to its first value when an execution ends, lets `const fn new` stay, and leaves the code that ships unchanged.
+//! Cells, what a lock guards, and the words in free blocks stay where they are; each access is reported, by its address, to a
+//! cell of loom's that knows which accesses happened before, so that a race in raw memory is found as one in `loom::cell` is.
+//!
+//! All operations note the place in the source that made them. That is what lets one run weaken the ordering of one
+//! operation, and lets the runner list which model reached which atomic.
+//!
+//! With `cfg(shuttle)` as well, shuttle takes loom's place: schedules at random, no orderings, no races.
+
+use core::cell::Cell as Plain;
+use core::marker::PhantomData;
+use core::panic::Location;
+use core::ptr;
+pub use core::sync::atomic::Ordering;
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::vec::Vec;
+
+#[cfg(not(shuttle))]
+pub use loom::thread;
+#[cfg(shuttle)]
+pub use shuttle::thread;
+
+#[cfg(not(shuttle))]
+use loom::sync::{Condvar, Mutex, atomic::AtomicUsize as Word};
+#[cfg(shuttle)]
+use shuttle::sync::{Condvar, Mutex, atomic::AtomicUsize as Word};
+
+#[cfg(not(shuttle))]
+type Tracker = loom::cell::UnsafeCell<()>;
+
+/// How loads are made. Loom tries both orders of two accesses only if the later one found is not a plain load: it leaves out
+/// schedules in which a load comes before the store that it conflicts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loads {
+    /// As they are.
+    #[default]
+    Plain,
+    /// As compare-exchanges that change nothing: all orders are tried, but none of these loads sees a stale value.
+    Exchanges,
+    /// As they are, each access of an atomic being led by a compare-exchange of a word beside it: all orders are tried, and loads
+    /// see what is stale.
+    Led,
+}
+
+/// How the atomics behave during a check.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// How loads are made.
+    pub loads: Loads,
+    /// The operation that is weakened, if one is.
+    pub weakened: Option<Weakened>,
+    /// The seeded bug that is switched on, if one is, in a copy of the sources that has them.
+    pub bug: std::string::String,
+}
+
+/// Whether a seeded bug is switched on. The sources that ship ask for none.
+pub fn bug(name: &str) -> bool {
+    BEHAVIOUR.with_borrow(|behaviour| behaviour.bug == name)
+}
+
+/// One ordering of one operation, and what takes its place.
+#[derive(Clone, Debug)]
+pub struct Weakened {
+    /// The file that has the operation, from the root of the repository.
+    pub file: std::string::String,
+    /// The line of the operation's name.
+    pub line: u32,
+    /// 0, or 1 for the ordering of a failed compare-exchange.
+    pub argument: usize,
+    /// The ordering that is used instead.
+    pub ordering: Ordering,
+}
+
+/// An operation in the source: file, line, number of the ordering argument, and that ordering.
+pub type Site = (&'static str, u32, usize, &'static str);
+
+#[derive(Default)]
+struct Execution {
+    atomics: BTreeMap<usize, Rc<Word>>,
+    /// The words that lead the accesses of those.
+    leaders: BTreeMap<usize, Rc<Word>>,
+    spare_atomics: Vec<Rc<Word>>,
+    #[cfg(not(shuttle))]
+    cells: BTreeMap<usize, Rc<Tracker>>,
+    #[cfg(not(shuttle))]
+    spare_cells: Vec<Rc<Tracker>>,
+    sleepers: BTreeMap<usize, Arc<Bucket>>,
+    spare_buckets: Vec<Arc<Bucket>>,
+    threads: HashMap<thread::ThreadId, usize>,
+    /// What the models made with [`keep`].
+    kept: Vec<Box<dyn core::any::Any>>,
+}
+
+struct Bucket {
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+/// How many objects of each kind a pool has, until the first execution has shown how many are needed.
+const ATOMICS: usize = 400;
+const CELLS: usize = 4000;
+const BUCKETS: usize = 12;
+
+std::thread_local! {
+    static EXECUTION: RefCell<Execution> = RefCell::default();
+    static BEHAVIOUR: RefCell<Behaviour> = RefCell::default();
+    static SITES: RefCell<HashMap<(usize, usize), (Site, u64)>> = RefCell::default();
+    /// How often a lock that is held is looked at before its thread sleeps.
+    static SPINS: Plain<u32> = const { Plain::new(0) };
+    /// Executions so far, and the most objects that one of them used.
+    static COUNT: Plain<usize> = const { Plain::new(0) };
+    static MOST: Plain<(usize, usize)> = const { Plain::new((ATOMICS, CELLS)) };
+    /// Whether a pool was used up, and how often all were made larger on that account.
+    static USED_UP: Plain<bool> = const { Plain::new(false) };
+    static ENLARGED: Plain<u32> = const { Plain::new(0) };
+}
+
+/// Chooses how the atomics behave from now on, and forgets what was counted.
+pub fn set_behaviour(behaviour: Behaviour) {
+    BEHAVIOUR.set(behaviour);
+    SITES.take();
+    COUNT.set(0);
+    MOST.set((ATOMICS, CELLS));
+}
+
+/// Has locks that are held looked at so often before their thread sleeps, until the execution ends.
+pub(crate) fn set_spins(spins: u32) {
+    SPINS.set(spins);
+}
+
+pub(crate) fn spins() -> u32 {
+    SPINS.get()
+}
+
+/// After a check has failed: whether it only needs larger pools, which it has when it is begun anew.
+pub fn wants_another_try() -> bool {
+    if USED_UP.replace(false) && ENLARGED.get() < 6 {
+        ENLARGED.set(ENLARGED.get() + 1);
+        MOST.set((ATOMICS << ENLARGED.get(), CELLS << ENLARGED.get()));
+        COUNT.set(0);
+        return true;
+    }
+    false
+}
+
+fn used_up(pool: &str) -> ! {
+    USED_UP.set(true);
+    panic!("the pool of {pool} is too small for this model");
+}
+
+/// How many executions have begun since the behaviour was set.
+pub fn executions() -> usize {
+    COUNT.get()
+}
+
+/// The operations that were reached since the behaviour was set, and how often.
+pub fn sites() -> Vec<(Site, u64)> {
+    SITES.with_borrow(|sites| sites.values().copied().collect())
+}
+
+/// Begins an execution: called by the main thread before it makes others.
+pub(crate) fn begin() {
+    let (atomics, cells) = MOST.get();
+    let execution = Execution {
+        spare_atomics: (0..atomics).map(|_| Rc::new(Word::new(0))).collect(),
+        #[cfg(not(shuttle))]
+        spare_cells: (0..cells).map(|_| Rc::new(Tracker::new(()))).collect(),
+        spare_buckets: (0..BUCKETS).map(|_| Arc::new(Bucket { lock: Mutex::new(()), woken: Condvar::new() })).collect(),
+        ..Execution::default()
+    };
+    let _ = cells;
+    drop(EXECUTION.replace(execution));
+    SPINS.set(0);
+    COUNT.set(COUNT.get() + 1);
+}
+
+/// Ends an execution: what it used is given up while loom still knows it.
+pub(crate) fn end() {
+    let execution = EXECUTION.take();
+    #[cfg(not(shuttle))]
+    if COUNT.get() == 1 {
+        // Other schedules may use some more.
+        let with_reserve = |used: usize| (used + used / 2 + 16) << ENLARGED.get();
+        MOST.set((
+            with_reserve(execution.atomics.len() + execution.leaders.len()),
+            with_reserve(execution.cells.len()),
+        ));
+    }
+    drop(execution);
+}
+
+/// Keeps a value until the execution ends, so that no other takes its address.
+pub fn keep<T: 'static>(value: T) -> &'static T {
+    let kept = Box::new(value);
+    let address = ptr::from_ref(&*kept);
+    EXECUTION.with_borrow_mut(|execution| execution.kept.push(kept));
+    // SAFETY: the box is dropped when the execution ends, after its threads.
+    unsafe { &*address }
+}
+
+/// The number of the calling thread: from 1, in the order in which they first ask.
+pub(crate) fn thread_number() -> usize {
+    let id = thread::current().id();
+    EXECUTION.with_borrow_mut(|execution| {
+        let next = execution.threads.len() + 1;
+        *execution.threads.entry(id).or_insert(next)
+    })
+}
+
+/// A value that nothing here ever stores, so that an exchange for it fails, and only reads.
+const NEVER: usize = 0x5EED_5EED_5EED_5EED;
+
+fn atomic_at(address: usize) -> Rc<Word> {
+    super::super::os::kernel::check_mapped(address);
+    let led = loads() == Loads::Led;
+    let (word, leader) = EXECUTION.with_borrow_mut(|execution| {
+        let Execution { atomics, leaders, spare_atomics, .. } = execution;
+        let mut made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
+        let leader = led.then(|| Rc::clone(leaders.entry(address).or_insert_with(&mut made)));
+        (Rc::clone(atomics.entry(address).or_insert_with(made)), leader)
+    });
+    if let Some(leader) = leader {
+        let _ = leader.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    word
+}
+
+#[cfg(not(shuttle))]
+fn tracker_at(address: usize) -> Rc<Tracker> {
+    super::super::os::kernel::check_mapped(address);
+    EXECUTION.with_borrow_mut(|execution| {
+        let Execution { cells, spare_cells, .. } = execution;
+        let made = || spare_cells.pop().unwrap_or_else(|| used_up("cells"));
+        Rc::clone(cells.entry(address).or_insert_with(made))
+    })
+}
+
+/// Reports that the calling thread reads plain memory.
+#[track_caller]
+pub fn track_read<T>(place: *const T) {
+    let _ = place;
+    #[cfg(not(shuttle))]
+    if !std::thread::panicking() {
+        tracker_at(place.addr()).with(|_| ());
+    }
+}
+
+/// Reports that the calling thread writes plain memory.
+#[track_caller]
+pub fn track_write<T>(place: *const T) {
+    let _ = place;
+    #[cfg(not(shuttle))]
+    if !std::thread::panicking() {
+        tracker_at(place.addr()).with_mut(|_| ());
+    }
+}
+
+/// The kernel clears memory: whoever touched it before must have done so before this.
+pub(crate) fn track_clear(start: usize, len: usize, gone: bool) {
+    let _ = (start, len, gone);
+    #[cfg(not(shuttle))]
+    {
+        let range = start..start + len;
+        let touched: Vec<_> = EXECUTION
+            .with_borrow(|execution| execution.cells.range(range.clone()).map(|(_, cell)| Rc::clone(cell)).collect());
+        touched.iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
+    if gone {
+        EXECUTION.with_borrow_mut(|execution| {
+            execution.atomics.retain(|address, _| !(start..start + len).contains(address));
+            execution.leaders.retain(|address, _| !(start..start + len).contains(address));
+            #[cfg(not(shuttle))]
+            execution.cells.retain(|address, _| !(start..start + len).contains(address));
+        });
+    }
+}
+
+fn bucket(address: usize) -> Arc<Bucket> {
+    EXECUTION.with_borrow_mut(|execution| {
+        let Execution { sleepers, spare_buckets, .. } = execution;
+        let made = || spare_buckets.pop().unwrap_or_else(|| used_up("futexes"));
+        Arc::clone(sleepers.entry(address).or_insert_with(made))
+    })
+}
+
+/// The kernel compares the word under its own lock, which every waker takes as well; a thread that is never woken is a
+/// deadlock, which loom reports.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let bucket = bucket(word.address());
+    let guard = bucket.lock.lock().unwrap();
+    if word.peek() == expected {
+        drop(bucket.woken.wait(guard).unwrap());
+    }
+}
+
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
+    let bucket = bucket(word.address());
+    let _guard = bucket.lock.lock().unwrap();
+    bucket.woken.notify_one();
+}
+
+fn name_of(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::Relaxed => "Relaxed",
+        Ordering::Acquire => "Acquire",
+        Ordering::Release => "Release",
+        Ordering::AcqRel => "AcqRel",
+        _ => "SeqCst",
+    }
+}
+
+/// Notes the operation, and says which ordering it is to be made with.
+fn ordering_at(at: &'static Location<'static>, argument: usize, ordering: Ordering) -> Ordering {
+    SITES.with_borrow_mut(|sites| {
+        let new = || ((at.file(), at.line(), argument, name_of(ordering)), 0);
+        sites.entry((ptr::from_ref(at).addr(), argument)).or_insert_with(new).1 += 1;
+    });
+    BEHAVIOUR.with_borrow(|behaviour| match &behaviour.weakened {
+        Some(weakened)
+            if weakened.line == at.line() && weakened.argument == argument && at.file().ends_with(&*weakened.file) =>
+        {
+            weakened.ordering
+        }
+        _ => ordering,
+    })
+}
+
+fn loads() -> Loads {
+    BEHAVIOUR.with_borrow(|behaviour| behaviour.loads)
+}
+
+/// An atomic of any width; the width is that of the place, the arithmetic that of a machine word.
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        #[derive(Default)]
+        pub(crate) struct $name(core::cell::UnsafeCell<$value>);
+
+        // SAFETY: the place itself is only read; what changes is loom's.
+        unsafe impl Sync for $name {}
+
+        impl $name {
+            pub(crate) const fn new(value: $value) -> Self {
+                Self(core::cell::UnsafeCell::new(value))
+            }
+
+            fn address(&self) -> usize {
+                ptr::from_ref(self).addr()
+            }
+
+            fn word(&self) -> (Rc<Word>, usize) {
+                // SAFETY: nobody writes the place after it was made.
+                (atomic_at(self.address()), unsafe { *self.0.get() } as usize)
+            }
+
+            #[track_caller]
+            pub(crate) fn load(&self, ordering: Ordering) -> $value {
+                let ordering = ordering_at(Location::caller(), 0, ordering);
+                let (word, first) = self.word();
+                let stored = if loads() == Loads::Exchanges {
+                    word.compare_exchange(NEVER, NEVER, ordering, ordering).unwrap_or_else(|stored| stored)
+                } else {
+                    word.load(ordering)
+                };
+                stored.wrapping_add(first) as $value
+            }
+
+            #[track_caller]
+            pub(crate) fn store(&self, value: $value, ordering: Ordering) {
+                let ordering = ordering_at(Location::caller(), 0, ordering);
+                let (word, first) = self.word();
+                word.store((value as usize).wrapping_sub(first), ordering);
+            }
+
+            #[track_caller]
+            #[allow(dead_code, reason = "not every width is swapped")]
+            pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
+                let ordering = ordering_at(Location::caller(), 0, ordering);
+                let (word, first) = self.word();
+                word.swap((value as usize).wrapping_sub(first), ordering).wrapping_add(first) as $value
+            }
+
+            #[track_caller]
+            #[allow(dead_code, reason = "not every width is compared")]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                let success = ordering_at(Location::caller(), 0, success);
+                let failure = ordering_at(Location::caller(), 1, failure);
+                let (word, first) = self.word();
+                let (current, new) = ((current as usize).wrapping_sub(first), (new as usize).wrapping_sub(first));
+                word.compare_exchange(current, new, success, failure)
+                    .map(|stored| stored.wrapping_add(first) as $value)
+                    .map_err(|stored| stored.wrapping_add(first) as $value)
+            }
+        }
+    };
+}
+
+atomic!(AtomicU8, u8);
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
+atomic!(AtomicUsize, usize);
+
+impl AtomicU32 {
+    /// What the kernel sees; no operation of the allocator's own.
+    fn peek(&self) -> u32 {
+        let (word, first) = self.word();
+        word.load(Ordering::Relaxed).wrapping_add(first) as u32
+    }
+}
+
+/// Sums wrap at the width of a machine word, so only words have them.
+macro_rules! sums {
+    ($name:ident, $value:ty) => {
+        impl $name {
+            #[track_caller]
+            pub(crate) fn fetch_add(&self, n: $value, ordering: Ordering) -> $value {
+                let ordering = ordering_at(Location::caller(), 0, ordering);
+                let (word, first) = self.word();
+                word.fetch_add(n as usize, ordering).wrapping_add(first) as $value
+            }
+        }
+    };
+}
+
+sums!(AtomicU64, u64);
+sums!(AtomicUsize, usize);
+
+impl AtomicUsize {
+    #[track_caller]
+    pub(crate) fn fetch_sub(&self, n: usize, ordering: Ordering) -> usize {
+        let ordering = ordering_at(Location::caller(), 0, ordering);
+        let (word, first) = self.word();
+        word.fetch_sub(n, ordering).wrapping_add(first)
+    }
+}
+
+/// A pointer; null, or with an address, when it begins.
+pub(crate) struct AtomicPtr<T>(AtomicUsize, PhantomData<*mut T>);
+
+// SAFETY: as for the atomic of the address.
+unsafe impl<T> Sync for AtomicPtr<T> {}
+// SAFETY: as above.
+unsafe impl<T> Send for AtomicPtr<T> {}
+
+impl<T> AtomicPtr<T> {
+    pub(crate) const fn new(value: *mut T) -> Self {
+        assert!(value.is_null(), "pointers begin as null");
+        Self(AtomicUsize::new(0), PhantomData)
+    }
+
+    fn pointer(address: usize) -> *mut T {
+        ptr::with_exposed_provenance_mut(address)
+    }
+
+    #[track_caller]
+    pub(crate) fn load(&self, ordering: Ordering) -> *mut T {
+        Self::pointer(self.0.load(ordering))
+    }
+
+    #[track_caller]
+    pub(crate) fn store(&self, value: *mut T, ordering: Ordering) {
+        self.0.store(value.expose_provenance(), ordering);
+    }
+
+    #[track_caller]
+    pub(crate) fn swap(&self, value: *mut T, ordering: Ordering) -> *mut T {
+        Self::pointer(self.0.swap(value.expose_provenance(), ordering))
+    }
+
+    #[track_caller]
+    pub(crate) fn compare_exchange_weak(
+        &self,
+        current: *mut T,
+        new: *mut T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<*mut T, *mut T> {
+        self.0
+            .compare_exchange(current.addr(), new.expose_provenance(), success, failure)
+            .map(Self::pointer)
+            .map_err(Self::pointer)
+    }
+}
+
+/// A cell whose accesses are reported.
+#[derive(Default)]
+pub(crate) struct Cell<T>(Plain<T>);
+
+impl<T> Cell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(Plain::new(value))
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        track_read(self);
+        self.0.get()
+    }
+
+    #[track_caller]
+    pub(crate) fn set(&self, value: T) {
+        self.replace(value);
+    }
+
+    #[track_caller]
+    pub(crate) fn replace(&self, value: T) -> T {
+        track_write(self);
+        self.0.replace(value)
+    }
+
+    #[track_caller]
+    pub(crate) fn take(&self) -> T
+    where
+        T: Default,
+    {
+        self.replace(T::default())
+    }
+}
