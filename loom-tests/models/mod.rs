@@ -4,6 +4,8 @@
 mod arenas;
 mod blocks;
 mod composed;
+#[cfg(shuttle)]
+pub mod crowds;
 mod fork;
 mod inboxes;
 mod initialisation;

@@ -29,6 +29,9 @@ pub struct Check {
     /// Exploring ends after so many seconds; what is left is then unexplored.
     #[arg(long, default_value = "3600")]
     pub seconds: u64,
+    /// How often the pools of loom's objects are doubled.
+    #[arg(long, default_value = "0")]
+    pub pools: u32,
 }
 
 /// How loads are made; see `Loads` in `src/sync/model.rs`.
@@ -108,15 +111,9 @@ pub fn in_this_process(check: Check) -> ExitCode {
         weakened: check.weaken.as_deref().map(parse),
         bug: check.bug,
     });
-    let mut begun = Instant::now();
-    while let Err(failure) =
-        std::panic::catch_unwind(|| explore(model.body, check.bound, Duration::from_secs(check.seconds)))
-    {
-        if !model::wants_another_try() {
-            std::panic::resume_unwind(failure);
-        }
-        begun = Instant::now();
-    }
+    model::enlarge_pools(check.pools);
+    let begun = Instant::now();
+    explore(model.body, check.bound, Duration::from_secs(check.seconds));
     let complete = begun.elapsed().as_secs() < check.seconds;
     println!("executions {} {complete}", model::executions());
     for ((file, line, argument, ordering), _) in model::sites() as Vec<(Site, u64)> {
@@ -127,6 +124,12 @@ pub fn in_this_process(check: Check) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+#[cfg(shuttle)]
+fn explore(_: fn(), _: Option<usize>, _: Duration) {
+    panic!("built for random schedules: only `crowds` runs");
+}
+
+#[cfg(not(shuttle))]
 fn explore(body: fn(), bound: Option<usize>, limit: Duration) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 50_000;
@@ -137,11 +140,23 @@ fn explore(body: fn(), bound: Option<usize>, limit: Duration) {
     builder.check(move || terrace::models::execute(body));
 }
 
-/// Makes the check in another process, with a program of its own (this one, unless said otherwise).
+/// Makes the check in another process, with a program of its own (this one, unless said otherwise); again with larger pools if
+/// they were used up.
 pub fn elsewhere(check: &Check, program: Option<&Path>) -> Outcome {
+    let mut check = check.clone();
+    loop {
+        let outcome = once_elsewhere(&check, program);
+        if outcome.passed || check.pools == 6 || !outcome.words.contains("is too small for this model") {
+            return outcome;
+        }
+        check.pools += 1;
+    }
+}
+
+fn once_elsewhere(check: &Check, program: Option<&Path>) -> Outcome {
     let own = std::env::current_exe().unwrap();
     let mut command = Command::new(program.unwrap_or(&own));
-    command.args(["one", &check.name, "--seconds", &check.seconds.to_string()]);
+    command.args(["one", &check.name, "--seconds", &check.seconds.to_string(), "--pools", &check.pools.to_string()]);
     command.env("TERRACE_ARENAS", "2").env("TERRACE_PURGE_DELAY_MS", "0").env("RUST_BACKTRACE", "0");
     command.args(["--mode", check.mode.name()]);
     if let Some(bound) = check.bound {

@@ -56,6 +56,12 @@ enum Command {
     },
     /// Build a copy of the sources with the seeded bugs in it; each must be noticed by the model that is named for it.
     Bugs,
+    /// Random schedules of larger scenarios, each for so many executions.
+    #[cfg(shuttle)]
+    Crowds {
+        #[arg(default_value = "5000")]
+        executions: usize,
+    },
     /// One check in this process; for the other commands.
     #[command(hide = true)]
     One(check::Check),
@@ -80,6 +86,18 @@ fn main() -> ExitCode {
             [fine, mutation::run(&proofs, ""), bugs::run()].iter().all(|&fine| fine)
         }
         Command::Bugs => bugs::run(),
+        #[cfg(shuttle)]
+        Command::Crowds { executions } => {
+            for &(name, body) in terrace::models::crowds::CROWDS {
+                let begun = Instant::now();
+                let mut config = shuttle::Config::new();
+                config.max_steps = shuttle::MaxSteps::FailAfter(10_000_000);
+                let scheduler = shuttle::scheduler::RandomScheduler::new(executions);
+                shuttle::Runner::new(scheduler, config).run(move || terrace::models::execute(body));
+                println!("{executions} executions, {:.0} s: {name}", begun.elapsed().as_secs_f64());
+            }
+            true
+        }
         Command::One(check) => return check::in_this_process(check),
     };
     println!("{} in {:.0} s", if fine { "all well" } else { "FAILED" }, begun.elapsed().as_secs_f64());

@@ -126,8 +126,7 @@ std::thread_local! {
     /// Executions so far, and the most objects that one of them used.
     static COUNT: Plain<usize> = const { Plain::new(0) };
     static MOST: Plain<(usize, usize)> = const { Plain::new((ATOMICS, CELLS)) };
-    /// Whether a pool was used up, and how often all were made larger on that account.
-    static USED_UP: Plain<bool> = const { Plain::new(false) };
+    /// How often the pools were doubled.
     static ENLARGED: Plain<u32> = const { Plain::new(0) };
 }
 
@@ -148,19 +147,13 @@ pub(crate) fn spins() -> u32 {
     SPINS.get()
 }
 
-/// After a check has failed: whether it only needs larger pools, which it has when it is begun anew.
-pub fn wants_another_try() -> bool {
-    if USED_UP.replace(false) && ENLARGED.get() < 6 {
-        ENLARGED.set(ENLARGED.get() + 1);
-        MOST.set((ATOMICS << ENLARGED.get(), CELLS << ENLARGED.get()));
-        COUNT.set(0);
-        return true;
-    }
-    false
+/// Makes all pools larger by a power of two.
+pub fn enlarge_pools(times: u32) {
+    ENLARGED.set(times);
+    MOST.set((ATOMICS << times, CELLS << times));
 }
 
 fn used_up(pool: &str) -> ! {
-    USED_UP.set(true);
     panic!("the pool of {pool} is too small for this model");
 }
 

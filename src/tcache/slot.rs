@@ -209,10 +209,7 @@ mod place {
     }
 }
 
-#[cfg(not(any(
-    loom,
-    all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri))
-)))]
+#[cfg(not(any(loom, all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", not(miri)))))]
 mod place {
     use super::{NEWBORN, ThreadCache};
     use crate::os;

@@ -1,0 +1,78 @@
+//! Larger scenarios for shuttle: four to eight threads on the whole allocator, schedules at random.
+
+use super::blocks::{Held, LARGEST, PAGE, allocate, check_all_came_home, free};
+use super::spawn;
+use crate::sync::model::keep;
+use crate::tcache;
+use std::cell::RefCell;
+use std::vec::Vec;
+
+/// The scenarios: what each shows, and its first thread.
+pub const CROWDS: &[(&str, fn())] = &[
+    ("four threads pass blocks round and exit", round::<4>),
+    ("eight threads pass blocks round and exit", round::<8>),
+    ("six threads live one after the other and at once", generations),
+    ("four threads send to one owner that exits", many_senders),
+];
+
+/// Where threads leave blocks for each other.
+type Table = RefCell<Vec<Held>>;
+
+fn work(table: &'static Table, rounds: usize) {
+    for round in 0..rounds {
+        let size = if round % 2 == 0 { PAGE } else { LARGEST };
+        let fresh = allocate(size);
+        table.borrow_mut().push(fresh);
+        let number = table.borrow().len();
+        if number > 2 {
+            let old = table.borrow_mut().swap_remove(round % number);
+            free(old);
+        }
+        if round == rounds / 2 {
+            tcache::reclaim();
+        }
+    }
+}
+
+fn empty(table: &'static Table) {
+    // Another thread's life frees what is left, so that every cache is dormant in the end.
+    spawn(move || table.take().into_iter().for_each(free)).join().unwrap();
+    check_all_came_home();
+}
+
+fn round<const THREADS: usize>() {
+    let table: &'static Table = keep(Table::default());
+    let threads: Vec<_> = (0..THREADS).map(|_| spawn(move || work(table, 6))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    empty(table);
+}
+
+fn generations() {
+    let table: &'static Table = keep(Table::default());
+    for _ in 0..2 {
+        let threads: Vec<_> = (0..3).map(|_| spawn(move || work(table, 4))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    empty(table);
+}
+
+fn many_senders() {
+    let table: &'static Table = keep(Table::default());
+    let owner = spawn(move || {
+        let blocks: Vec<Held> = (0..12).map(|_| allocate(PAGE)).collect();
+        table.borrow_mut().extend(blocks);
+    });
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            spawn(move || {
+                for _ in 0..4 {
+                    let block = table.borrow_mut().pop();
+                    block.into_iter().for_each(free);
+                }
+            })
+        })
+        .collect();
+    owner.join().unwrap();
+    senders.into_iter().for_each(|thread| thread.join().unwrap());
+    empty(table);
+}
