@@ -157,13 +157,8 @@ fn atomics(rows: &[Row]) -> String {
         let models = by_place.get(&format!("{}:{}", op.file, op.line));
         let excuse = UNREACHED.iter().find(|(file, _)| op.file == *file).map_or("none", |(_, why)| why);
         let models = models.map_or(excuse.into(), |models| models.iter().copied().collect::<Vec<_>>().join(", "));
-        let _ = writeln!(
-            text,
-            "| `{}` | `{}` {} | {models} |",
-            op.file.trim_start_matches("src/"),
-            op.place.replace('|', "\\|"),
-            ""
-        );
+        let (file, place) = (op.file.trim_start_matches("src/"), op.place.replace('|', "\\|"));
+        let _ = writeln!(text, "| `{file}` | `{place}` | {models} |");
     }
     text
 }

@@ -292,8 +292,8 @@ pub(crate) unsafe fn sched_yield() -> i32 {
     0
 }
 
-pub(crate) unsafe fn pthread_self() -> usize {
-    model::thread_number()
+pub(crate) unsafe fn pthread_self() -> pthread_t {
+    model::thread_number() as pthread_t
 }
 
 pub(crate) unsafe fn abort() -> ! {
