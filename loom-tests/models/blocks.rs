@@ -72,8 +72,9 @@ pub(super) fn check_at_rest() {
     for class in SizeClass::all() {
         let (out, at_hand) = CACHES
             .iter()
-            .map(|cache| (cache.live(class).0, cache.held(class)))
-            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            .map(|cache| (cache.ledger(class), cache.held(class)))
+            .inspect(|(ledger, _)| assert_eq!(ledger.arrivals, 0, "what was sent home is still waiting"))
+            .fold((0, 0), |sum, (ledger, at_hand)| (sum.0 + ledger.slabs.out, sum.1 + at_hand));
         let held =
             LIVE.with_borrow(|live| live.iter().filter(|(start, end)| *end - *start == class.block_size()).count());
         assert_eq!(out, at_hand + held, "a block was lost, or counted twice");

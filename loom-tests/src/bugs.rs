@@ -103,7 +103,7 @@ const BUGS: &[Bug] = &[
     Bug {
         name: "a batch that waits is dropped when the next is taken",
         file: "src/tcache/mod.rs",
-        changes: &[("if slabs.pending(class).is_empty() {", "if slabs.pending(class).is_empty() || BUG {")],
+        changes: &[("if !slabs.has_pending(class) {", "if !slabs.has_pending(class) || BUG {")],
         model: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
     },
     Bug {
