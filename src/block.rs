@@ -132,7 +132,7 @@ impl Chains {
         Some(Chain { head, count: parcel.count() })
     }
 
-    #[cfg(any(test, loom))]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
