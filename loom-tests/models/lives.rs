@@ -142,6 +142,10 @@ fn make_and_walk() {
     // Whatever cache a walk begins with, it reaches all that were made before.
     assert_eq!(CACHES.iter().last().map(core::ptr::from_ref), first);
     other.join().unwrap();
+    let block = allocate(PAGE);
+    let statistics = crate::statistics();
+    assert_eq!((statistics.live_bytes, statistics.thread_caches), (PAGE, (2, 1)));
+    free(block);
 }
 
 fn last_block() {
