@@ -11,11 +11,11 @@ use crate::arena::{
     slab_containing, slice_index,
 };
 use crate::large::LARGE;
-use crate::options::OPTIONS;
+use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{SizeClass, TABLE_MAX};
-use crate::tcache;
+use crate::tcache::{self, CACHES};
 use core::ptr::{self, NonNull};
 
 /// The alignment that C programs expect of every block.
@@ -37,11 +37,17 @@ pub(crate) fn allocate_c(size: usize) -> *mut u8 {
     if size <= TABLE_MAX { tcache::allocate(SizeClass::by_table(size)) } else { allocate_beyond_table(size) }
 }
 
+/// As [`allocate_c`], if the calling thread has such a block at hand; the caller of this goes on to that.
+#[inline(always)]
+pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
+    if size <= TABLE_MAX { tcache::allocate_at_hand(SizeClass::by_table(size)) } else { None }
+}
+
 #[inline(never)]
 fn allocate_beyond_table(size: usize) -> *mut u8 {
     match SizeClass::of(size) {
         Some(class) => tcache::allocate(class),
-        None => start_of(allocate_pages(size, C_ALIGN)),
+        None => start_of(allocate_pages(size, C_ALIGN), size),
     }
 }
 
@@ -71,13 +77,19 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
 pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     match SizeClass::of_layout(size, align) {
         Some(class) => tcache::allocate(class),
-        None => start_of(allocate_pages(size, align)),
+        None => start_of(allocate_pages(size, align), size),
     }
 }
 
-fn start_of(fresh: Option<Fresh>) -> *mut u8 {
+fn start_of(fresh: Option<Fresh>, size: usize) -> *mut u8 {
     match fresh {
-        Some(fresh) => fresh.start.as_ptr(),
+        Some(fresh) => {
+            if let Some(byte) = OPTIONS.perturb() {
+                // SAFETY: the block has at least `size` bytes, and nobody else knows it yet.
+                unsafe { fresh.start.write_bytes(!byte, size) };
+            }
+            fresh.start.as_ptr()
+        }
         None => {
             os::set_errno(libc::ENOMEM);
             ptr::null_mut()
@@ -91,7 +103,7 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
         Some(class) => (tcache::allocate(class), false),
         None => match allocate_pages(size, align) {
             Some(fresh) => (fresh.start.as_ptr(), fresh.zeroed),
-            None => (start_of(None), true),
+            None => (start_of(None, 0), true),
         },
     };
     if !start.is_null() && !zeroed {
@@ -104,7 +116,7 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
 /// A run of pages, or a mapping.
 fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     tcache::tick();
-    if size <= OPTIONS.mmap_threshold()
+    if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.count() >= OPTIONS.mmap_max()))
         && align < MAX_RUN_ALIGN
         && let Some(run) = allocate_run(size, align, true)
     {
@@ -171,6 +183,12 @@ unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
 
 #[inline(never)]
 fn free_medium(start: NonNull<u8>) {
+    if let Some(byte) = OPTIONS.perturb()
+        && let Some(size) = ARENAS.medium_size(start)
+    {
+        // SAFETY: the block has that many bytes, and the caller of `free` gives it up.
+        unsafe { start.write_bytes(byte, size) };
+    }
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", start.as_ptr(), fault_inside(start));
     }
@@ -182,6 +200,12 @@ fn free_medium(start: NonNull<u8>) {
 #[inline(never)]
 unsafe fn free_outside(address: *mut u8) {
     let Some(start) = NonNull::new(address) else { return };
+    if let Some(byte) = OPTIONS.perturb()
+        && let Some(block) = LARGE.find(start)
+    {
+        // SAFETY: the block has that many bytes, and the caller gives it up.
+        unsafe { start.write_bytes(byte, block.len) };
+    }
     if !LARGE.free(start) {
         report::bad_pointer("free", address, fault_outside(start));
     }
@@ -229,31 +253,50 @@ impl Block {
     }
 }
 
-/// Finds the block that starts at an address; anything else is reported, as a fault of `call`, and aborts.
-fn find(call: &str, start: NonNull<u8>) -> Block {
+/// Finds the block that starts at an address; anything else is reported as a fault of `call`, which as a rule ends the
+/// process.
+fn find(call: &str, start: NonNull<u8>) -> Option<Block> {
+    let found = look_up(start);
+    found.map_err(|fault| report::bad_pointer(call, start.as_ptr(), fault)).ok()
+}
+
+fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
     if !arena::contains(start.as_ptr()) {
-        return match LARGE.find(start) {
-            Some(mapping) => Block::Large(mapping.len),
-            None => report::bad_pointer(call, start.as_ptr(), fault_outside(start)),
-        };
+        return LARGE.find(start).map(|mapping| Block::Large(mapping.len)).ok_or_else(|| fault_outside(start));
     }
     // SAFETY: the address lies in a segment.
     let slab = unsafe { slab_containing(start) };
     if slab.is_block_start(start) {
         if tcache::was_just_freed(slab, start) {
-            report::bad_pointer(call, start.as_ptr(), Fault::Freed { size: slab.block_size() });
+            return Err(Fault::Freed { size: slab.block_size() });
         }
-        return Block::Small(slab.class());
+        return Ok(Block::Small(slab.class()));
     }
-    match ARENAS.medium_size(start) {
-        Some(size) => Block::Medium(size),
-        None => report::bad_pointer(call, start.as_ptr(), fault_inside(start)),
-    }
+    ARENAS.medium_size(start).map(Block::Medium).ok_or_else(|| fault_inside(start))
 }
 
-/// How many bytes the block at `start` really has.
+/// How many bytes the block at `start` really has; 0 for what is no block, if the process goes on.
 pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
-    find("malloc_usable_size", start).usable_size()
+    find("malloc_usable_size", start).map_or(0, |block| block.usable_size())
+}
+
+/// How many bytes a block for `size` bytes aligned to `align` would really have; `None` for more than a block can have.
+pub(crate) fn size_for(size: usize, align: usize) -> Option<usize> {
+    if let Some(class) = SizeClass::of_layout(size, align) {
+        return Some(class.block_size());
+    }
+    let unit = if size <= OPTIONS.mmap_threshold() && align < MAX_RUN_ALIGN { PAGE } else { os::page_size() };
+    size.max(1).checked_next_multiple_of(unit).filter(|&bytes| bytes <= isize::MAX as usize)
+}
+
+/// Makes the block at `start` hold `size` bytes, and up to `most` if that is to be had, without moving it, as far as that
+/// goes; gives the size that it really has then.
+pub(crate) fn resize_in_place(start: NonNull<u8>, size: usize, most: usize) -> usize {
+    let Some(block) = find("xallocx", start) else { return 0 };
+    if matches!(block, Block::Medium(_)) && SizeClass::of(most).is_none() {
+        let _ = fits_in_place(&block, start, most) || fits_in_place(&block, start, size);
+    }
+    look_up(start).map_or(0, |block| block.usable_size())
 }
 
 fn fault_outside(address: NonNull<u8>) -> Fault {
@@ -288,7 +331,10 @@ fn fault_inside(address: NonNull<u8>) -> Fault {
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
 pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
-    let block = find("realloc", start);
+    let Some(block) = find("realloc", start) else {
+        os::set_errno(libc::EINVAL);
+        return ptr::null_mut();
+    };
     let stays = match block {
         // A block that is at least half used stays where it is.
         Block::Small(class) => {
@@ -324,7 +370,7 @@ pub(crate) unsafe fn reallocate_layout(start: NonNull<u8>, old_size: usize, alig
         return start.as_ptr();
     }
     if old_class.is_none() && class.is_none() {
-        let block = find("realloc", start);
+        let Some(block) = find("realloc", start) else { return ptr::null_mut() };
         if fits_in_place(&block, start, size) {
             return start.as_ptr();
         }
@@ -352,7 +398,7 @@ fn fits_in_place(block: &Block, start: NonNull<u8>, size: usize) -> bool {
 ///
 /// # Safety
 /// `from` is a live block that the caller gives up if `to` is not null; both have at least `len` bytes.
-unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
+pub(crate) unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
     if !to.is_null() {
         // SAFETY: two live blocks do not overlap, and both have `len` bytes.
         unsafe { from.as_ptr().copy_to_nonoverlapping(to, len) };
@@ -369,9 +415,53 @@ pub(crate) fn read_options() {
     }
 }
 
+/// Sets an option and has it take effect.
+pub(crate) fn set_option(name: &[u8], value: &[u8]) -> Result<(), OptionError> {
+    settle_options();
+    take_effect(OPTIONS.set(name, value)?);
+    Ok(())
+}
+
+/// As [`set_option`], for a number, which is taken for the nearest bound if it is out of bounds.
+pub(crate) fn set_number(name: &str, number: usize) {
+    settle_options();
+    OPTIONS.set_number(name, number).into_iter().for_each(take_effect);
+}
+
+/// Leaves the number of arenas to the processors again.
+pub(crate) fn forget_arenas() {
+    settle_options();
+    OPTIONS.forget_arenas();
+    CACHES.set_arena_count();
+}
+
+/// What the environment says must not be read after a call has set an option, and go before it.
+fn settle_options() {
+    tcache::start();
+    read_options();
+}
+
+fn take_effect(option: &OptionDescription) {
+    match option.name {
+        "source" => ARENAS.initialise(OPTIONS.source()),
+        "arenas" => CACHES.set_arena_count(),
+        "perturb" => tcache::flush(),
+        _ => {}
+    }
+}
+
+/// Returns to the kernel all free memory that can be returned now, but for about `kept` bytes of each arena; whether there
+/// was any.
+pub(crate) fn purge_keeping(kept: usize) -> bool {
+    // Pages that go from inside slabs show in the calls alone; another thread's call in between counts as this one's.
+    let calls = os::SYSTEM_CALLS.madvise.get();
+    tcache::flush();
+    let from_slabs = os::SYSTEM_CALLS.madvise.get() != calls;
+    let from_arenas = ARENAS.purge_keeping(kept.div_ceil(PAGE), 0, usize::MAX, true) > 0;
+    LARGE.purge(0) > 0 || from_arenas || from_slabs
+}
+
 /// Returns to the kernel all free memory that can be returned now.
 pub(crate) fn purge() {
-    tcache::flush();
-    ARENAS.purge(0, usize::MAX, true);
-    LARGE.purge(0);
+    purge_keeping(0);
 }

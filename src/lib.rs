@@ -22,6 +22,9 @@ mod arena;
 mod block;
 #[doc(hidden)]
 pub mod c_face;
+#[cfg(feature = "override")]
+#[path = "c_face/names.rs"]
+mod c_names;
 mod heap;
 mod large;
 mod metadata;
@@ -42,6 +45,7 @@ pub mod sync;
 mod tcache;
 mod verify;
 
+pub use options::{CompiledOptions, OptionDescription, OptionError, options};
 pub use statistics::{ClassStatistics, Statistics, SystemCallStatistics, statistics};
 #[doc(hidden)]
 pub use verify::verify;
@@ -79,6 +83,22 @@ unsafe impl GlobalAlloc for Terrace {
         // SAFETY: the caller promises a block of this layout.
         unsafe { heap::reallocate_layout(start, layout.size(), layout.align(), new_size) }
     }
+}
+
+/// Sets an option, whatever the environment says; its name and values are those of [`options()`].
+///
+/// ```
+/// terrace::set_option("purge_delay_ms", "500")?;
+/// assert!(terrace::set_option("purge_delay", "500").is_err());
+/// # Ok::<(), terrace::OptionError>(())
+/// ```
+///
+/// # Errors
+/// When there is no such option, or it has no such value.
+pub fn set_option(name: &str, value: &str) -> Result<(), OptionError> {
+    heap::set_option(name.as_bytes(), value.as_bytes())?;
+    statistics::register_exit_report();
+    Ok(())
 }
 
 /// Returns to the kernel all free memory that can be returned now: what the calling thread and idle caches hold is settled,

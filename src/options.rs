@@ -1,15 +1,9 @@
-//! Options: what a process may set about its allocator, by environment variables, once at start.
+//! Options: what a process may set about its allocator. One table says all there is to say about each.
 //!
-//! | variable | value | default | meaning |
-//! |---|---|---|---|
-//! | `TERRACE_ARENAS` | 1 to 16 | the processors that the process may use | how many arenas threads are spread over |
-//! | `TERRACE_SOURCE` | `brk` or `mmap` | `brk` | where arena 0 gets its memory; the others always map theirs |
-//! | `TERRACE_PURGE_DELAY_MS` | milliseconds | 1000 | how long free memory is kept before it returns to the kernel |
-//! | `TERRACE_MMAP_THRESHOLD` | bytes | 1048576 | blocks larger than this get mappings of their own |
-//! | `TERRACE_STATS` | `1` or a file's path | off | print statistics at exit, to standard error or appended to the file |
-//!
-//! A malformed value is reported once and ignored. In a program that runs with more rights than its caller the environment
-//! is not looked at.
+//! An option has a value from the first of these that gives it one: a call (`terrace::set_option`, `mallopt`), the
+//! environment (`TERRACE_ARENAS=2`), the program itself (`terrace::options!("arenas=2")` or the C symbol `terrace_options`),
+//! the default. The environment is read once, when the library starts; in a program that runs with more rights than its
+//! caller it is not looked at. What is unknown or malformed is reported once, with the nearest name, and ignored.
 
 use crate::arena::{MAX_ARENAS, MAX_RUN_PAGES, PAGE, Source};
 use crate::os;
@@ -17,31 +11,220 @@ use crate::report;
 use crate::size_class::MAX_SMALL;
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use core::ffi::CStr;
+use core::fmt;
 
 /// The options of this process.
 pub(crate) static OPTIONS: Options = Options::new();
 
-/// Written once, as a rule before any thread has a cache, by the thread that initialises the allocator; read by any. `Relaxed`: the
-/// initialisation itself is what readers synchronise with.
+/// Written by whoever initialises the allocator, as a rule before any thread has a cache, and by calls that set an option;
+/// read by any thread. `Relaxed`: each value stands for itself, and a thread that sees it late acts as it would have a
+/// moment before.
 pub(crate) struct Options {
     /// 0: by the processors.
     arenas: AtomicUsize,
-    /// 0: the break. 1: mappings.
+    /// The number of the word in the table: 0 the break, 1 mappings.
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
+    trim_threshold: AtomicUsize,
     mmap_threshold: AtomicUsize,
-    /// What `TERRACE_STATS` says, ended by a zero: a copy, since programs overwrite their environment. Empty if it asks for
+    mmap_max: AtomicUsize,
+    perturb: AtomicU32,
+    check_action: AtomicU32,
+    /// What `stats` says, ended by a zero: a copy, since programs overwrite their environment. Empty if it asks for
     /// nothing; cut off where it is too long for a path.
     stats: [AtomicU8; STATS_LEN],
     /// 1 once the environment was read.
     read: AtomicU32,
 }
 
-/// The largest run that an arena is asked for, in bytes, unless the option says less.
-const MMAP_THRESHOLD: usize = 1 << 20;
-
-/// Room for the value of `TERRACE_STATS`, in bytes.
+/// Room for the value of `stats`, in bytes.
 pub(crate) const STATS_LEN: usize = if cfg!(loom) { 4 } else { 1024 };
+/// The longest delay, in milliseconds: as good as never, and below half of what a 32-bit clock counts.
+const NEVER_MS: usize = i32::MAX as usize;
+/// What the largest run of pages holds, in bytes.
+const LARGEST_RUN: usize = MAX_RUN_PAGES * PAGE;
+/// Every variable of the environment that begins so is meant for this library.
+const PREFIX: &str = "TERRACE_";
+
+/// What there is to know about an option.
+#[derive(Clone, Copy)]
+pub struct OptionDescription {
+    /// Its name for calls and in programs; the variable of the environment is `TERRACE_` and the name in capitals.
+    pub name: &'static str,
+    /// Its values in words.
+    pub values: &'static str,
+    /// Its value if nothing sets it.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A whole number between two bounds, which belong to it.
+    Number { least: usize, most: usize, store: fn(&Options, usize) },
+    /// One of some words, stored by its place among them.
+    Word { words: &'static [&'static str], store: fn(&Options, usize) },
+    /// Any text.
+    Text { store: fn(&Options, &[u8]) },
+}
+
+/// Every option.
+static TABLE: [OptionDescription; 9] = [
+    OptionDescription {
+        name: "arenas",
+        values: "1 to 16",
+        default: "the processors that the process may use",
+        meaning: "how many arenas threads are spread over",
+        kind: Kind::Number { least: 1, most: MAX_ARENAS, store: |o, n| o.arenas.store(n, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "source",
+        values: "`brk` or `mmap`",
+        default: "`brk`",
+        meaning: "where the first arena gets its memory; the others always map theirs",
+        kind: Kind::Word { words: &["brk", "mmap"], store: |o, n| o.source.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "purge_delay_ms",
+        values: "milliseconds",
+        default: "1000",
+        meaning: "how long free memory is kept before it returns to the kernel",
+        kind: Kind::Number {
+            least: 0,
+            most: NEVER_MS,
+            store: |o, n| o.purge_delay_ms.store(n as u32, Ordering::Relaxed),
+        },
+    },
+    OptionDescription {
+        name: "trim_threshold",
+        values: "bytes",
+        default: "0",
+        meaning: "how much free memory each arena keeps, however old it is",
+        kind: Kind::Number { least: 0, most: usize::MAX, store: |o, n| o.trim_threshold.store(n, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "mmap_threshold",
+        values: "bytes, 32768 to 4128768",
+        default: "1048576",
+        meaning: "blocks larger than this get mappings of their own",
+        kind: Kind::Number {
+            least: MAX_SMALL,
+            most: LARGEST_RUN,
+            store: |o, n| o.mmap_threshold.store(n, Ordering::Relaxed),
+        },
+    },
+    OptionDescription {
+        name: "mmap_max",
+        values: "a number of blocks",
+        default: "no limit",
+        meaning: "when so many blocks have mappings of their own, others get theirs only if no arena can hold them",
+        kind: Kind::Number { least: 0, most: usize::MAX, store: |o, n| o.mmap_max.store(n, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "perturb",
+        values: "0 to 255",
+        default: "0",
+        meaning: "unless 0, new blocks are filled with the complement of this byte, and freed ones with it; slow",
+        kind: Kind::Number { least: 0, most: 255, store: |o, n| o.perturb.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "check_action",
+        values: "0 to 3",
+        default: "3",
+        meaning: "on a bad pointer: 1 reports it, 2 aborts, 3 does both, 0 ignores the call",
+        kind: Kind::Number { least: 0, most: 3, store: |o, n| o.check_action.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "stats",
+        values: "`1`, or a file's path",
+        default: "off",
+        meaning: "prints statistics at exit, to standard error or appended to the file",
+        kind: Kind::Text { store: Options::store_stats },
+    },
+];
+
+/// Every option, for documentation and tools.
+pub fn options() -> &'static [OptionDescription] {
+    &TABLE
+}
+
+/// Why an option could not be set.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// There is no option of that name.
+    Unknown {
+        /// The option whose name comes nearest.
+        nearest: &'static OptionDescription,
+    },
+    /// The option does not have such a value.
+    Malformed {
+        /// The option.
+        option: &'static OptionDescription,
+    },
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionError::Unknown { nearest } => write!(f, "there is no such option; the nearest is {}", nearest.name),
+            OptionError::Malformed { option } => write!(f, "{} must be {}", option.name, option.kind),
+        }
+    }
+}
+
+impl fmt::Debug for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for OptionError {}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Number { least, most: usize::MAX, .. } => write!(f, "a number from {least} on"),
+            Kind::Number { least, most, .. } => write!(f, "a number from {least} to {most}"),
+            Kind::Word { words, .. } => {
+                let mut separator = "";
+                words.iter().try_for_each(|word| write!(f, "{}{word}", core::mem::replace(&mut separator, " or ")))
+            }
+            Kind::Text { .. } => write!(f, "a text"),
+        }
+    }
+}
+
+/// The option's row of the table in the documentation.
+impl fmt::Display for OptionDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, values, default, meaning, .. } = self;
+        write!(f, "| `{}` | `{name}` | {values} | {default} | {meaning} |", Variable(name))
+    }
+}
+
+/// The variable of the environment for an option's name.
+struct Variable<'n>(&'n str);
+
+impl fmt::Display for Variable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}")?;
+        self.0.chars().try_for_each(|letter| write!(f, "{}", letter.to_ascii_uppercase()))
+    }
+}
+
+/// Text of the program's or its caller's, for a report: what is not plain is shown as a question mark, and it is cut off after
+/// 60 bytes.
+struct Shown<'t>(&'t [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |&byte: &u8| if byte.is_ascii_graphic() || byte == b' ' { byte as char } else { '?' };
+        self.0.iter().take(60).map(shown).try_for_each(|letter| write!(f, "{letter}"))
+    }
+}
 
 impl Options {
     const fn new() -> Self {
@@ -49,7 +232,11 @@ impl Options {
             arenas: AtomicUsize::new(0),
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
-            mmap_threshold: AtomicUsize::new(MMAP_THRESHOLD),
+            trim_threshold: AtomicUsize::new(0),
+            mmap_threshold: AtomicUsize::new(1 << 20),
+            mmap_max: AtomicUsize::new(usize::MAX),
+            perturb: AtomicU32::new(0),
+            check_action: AtomicU32::new(3),
             stats: [const { AtomicU8::new(0) }; STATS_LEN],
             read: AtomicU32::new(0),
         }
@@ -57,6 +244,11 @@ impl Options {
 
     pub(crate) fn arenas(&self) -> Option<usize> {
         Some(self.arenas.load(Ordering::Relaxed)).filter(|&count| count > 0)
+    }
+
+    /// Leaves the number of arenas to the processors again.
+    pub(crate) fn forget_arenas(&self) {
+        self.arenas.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn source(&self) -> Source {
@@ -67,12 +259,33 @@ impl Options {
         self.purge_delay_ms.load(Ordering::Relaxed)
     }
 
+    /// Pages that each arena keeps when it returns memory by age.
+    pub(crate) fn kept_pages(&self) -> usize {
+        self.trim_threshold.load(Ordering::Relaxed) / PAGE
+    }
+
     /// The size above which a block gets a mapping of its own, in bytes.
     pub(crate) fn mmap_threshold(&self) -> usize {
         self.mmap_threshold.load(Ordering::Relaxed)
     }
 
-    /// What `TERRACE_STATS` says, if it asks for statistics; `buffer` takes the text.
+    /// How many blocks may have mappings of their own before arenas are asked for the next.
+    pub(crate) fn mmap_max(&self) -> usize {
+        self.mmap_max.load(Ordering::Relaxed)
+    }
+
+    /// The byte that freed blocks are filled with, and new ones with its complement.
+    pub(crate) fn perturb(&self) -> Option<u8> {
+        Some(self.perturb.load(Ordering::Relaxed) as u8).filter(|&byte| byte != 0)
+    }
+
+    /// Whether bad pointers are reported, and whether they end the process.
+    pub(crate) fn check_action(&self) -> (bool, bool) {
+        let action = self.check_action.load(Ordering::Relaxed);
+        (action & 1 != 0, action & 2 != 0)
+    }
+
+    /// What `stats` says, if it asks for statistics; `buffer` takes the text.
     pub(crate) fn stats<'b>(&self, buffer: &'b mut [u8; STATS_LEN]) -> Option<&'b CStr> {
         for (byte, stored) in buffer.iter_mut().zip(&self.stats) {
             *byte = stored.load(Ordering::Relaxed);
@@ -80,44 +293,213 @@ impl Options {
         CStr::from_bytes_until_nul(buffer).ok().filter(|text| !text.is_empty())
     }
 
-    /// Reads the environment, unless that was done. Before the C library has set the environment up, when the loader already
-    /// allocates, there is nothing to read: the library's own start then asks again.
+    fn store_stats(&self, text: &[u8]) {
+        let text = if text == b"0" { b"" } else { text };
+        let padded = text.iter().chain(core::iter::repeat(&0));
+        self.stats[..STATS_LEN - 1]
+            .iter()
+            .zip(padded)
+            .for_each(|(stored, &byte)| stored.store(byte, Ordering::Relaxed));
+    }
+
+    /// Reads what the program and the environment say, unless that was done. Before the C library has set the environment up,
+    /// when the loader already allocates, there is nothing to read: the library's own start then asks again.
     /// `true` if it was done now.
     pub(crate) fn read_environment(&self) -> bool {
         if !os::has_environment() || self.read.swap(1, Ordering::Relaxed) != 0 {
             return false;
         }
-        if let Some(count) = number(c"TERRACE_ARENAS", 1, MAX_ARENAS) {
-            self.arenas.store(count, Ordering::Relaxed);
+        if let Some(compiled) = os::compiled_options() {
+            self.take_list(compiled.to_bytes());
         }
-        if let Some(delay) = number(c"TERRACE_PURGE_DELAY_MS", 0, i32::MAX as usize) {
-            self.purge_delay_ms.store(delay as u32, Ordering::Relaxed);
-        }
-        if let Some(bytes) = number(c"TERRACE_MMAP_THRESHOLD", MAX_SMALL, MAX_RUN_PAGES * PAGE) {
-            self.mmap_threshold.store(bytes, Ordering::Relaxed);
-        }
-        match os::environment(c"TERRACE_SOURCE").map(CStr::to_bytes) {
-            None | Some(b"brk") => {}
-            Some(b"mmap") => self.source.store(1, Ordering::Relaxed),
-            Some(_) => report::say(format_args!("TERRACE_SOURCE must be brk or mmap; the value given is ignored")),
-        }
-        if let Some(stats) = os::environment(c"TERRACE_STATS")
-            && !matches!(stats.to_bytes(), b"" | b"0")
-        {
-            let stored = self.stats[..STATS_LEN - 1].iter().zip(stats.to_bytes());
-            stored.for_each(|(stored, &byte)| stored.store(byte, Ordering::Relaxed));
-        }
+        let mut seen = [false; TABLE.len()];
+        os::for_each_variable(|name, value| {
+            let Some(name) = name.strip_prefix(PREFIX.as_bytes()) else { return };
+            match find(name) {
+                // Of two variables with one name the first counts, as for `getenv`.
+                Ok(option) if core::mem::replace(&mut seen[place_of(option)], true) => {}
+                Ok(option) => {
+                    if self.store(option, value).is_err() {
+                        report::say(format_args!(
+                            "{} must be {}; the value given, {}, is ignored",
+                            Variable(option.name),
+                            option.kind,
+                            Shown(value)
+                        ));
+                    }
+                }
+                Err(nearest) => report::say(format_args!(
+                    "{PREFIX}{} is no option and is ignored; the nearest is {}",
+                    Shown(name),
+                    Variable(nearest.name)
+                )),
+            }
+        });
         true
+    }
+
+    /// Takes `name=value` pairs, divided by commas, from the program itself.
+    fn take_list(&self, list: &[u8]) {
+        for pair in list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+            let cut = pair.iter().position(|&byte| byte == b'=');
+            let (name, value) = cut.map_or((pair, &b""[..]), |cut| (&pair[..cut], &pair[cut + 1..]));
+            if let Err(error) = self.set(name, value) {
+                report::say(format_args!("terrace_options: {}: {error}; it is ignored", Shown(pair)));
+            }
+        }
+    }
+
+    /// Sets an option; says which one it was.
+    pub(crate) fn set(&self, name: &[u8], value: &[u8]) -> Result<&'static OptionDescription, OptionError> {
+        let option = find(name).map_err(|nearest| OptionError::Unknown { nearest })?;
+        self.store(option, value)?;
+        Ok(option)
+    }
+
+    /// As `set`, for an option of this name that has numbers for values. A number out of bounds is taken for the nearest bound.
+    pub(crate) fn set_number(&self, name: &str, number: usize) -> Option<&'static OptionDescription> {
+        let option = find(name.as_bytes()).ok()?;
+        let Kind::Number { least, most, store } = option.kind else { return None };
+        store(self, number.clamp(least, most));
+        Some(option)
+    }
+
+    fn store(&self, option: &'static OptionDescription, value: &[u8]) -> Result<(), OptionError> {
+        let malformed = OptionError::Malformed { option };
+        match option.kind {
+            Kind::Number { least, most, store } => {
+                let text = core::str::from_utf8(value).map_err(|_| malformed)?;
+                let number = text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or(malformed)?;
+                store(self, number);
+            }
+            Kind::Word { words, store } => {
+                store(self, words.iter().position(|word| word.as_bytes() == value).ok_or(malformed)?);
+            }
+            Kind::Text { store } => store(self, value),
+        }
+        Ok(())
     }
 }
 
-/// The number that a variable gives, if it is set and lies between the bounds.
-fn number(name: &CStr, least: usize, most: usize) -> Option<usize> {
-    let text = os::environment(name)?;
-    let parsed = text.to_str().ok().and_then(|text| text.parse().ok()).filter(|n| (least..=most).contains(n));
-    if parsed.is_none() {
-        let name = name.to_str().unwrap_or("an option");
-        report::say(format_args!("{name} must be a number from {least} to {most}; the value given is ignored"));
+/// The option of this name, in small or capital letters; or else the one whose name comes nearest.
+fn find(name: &[u8]) -> Result<&'static OptionDescription, &'static OptionDescription> {
+    if let Some(option) = TABLE.iter().find(|option| option.name.as_bytes().eq_ignore_ascii_case(name)) {
+        return Ok(option);
     }
-    parsed
+    Err(TABLE.iter().min_by_key(|option| distance(option.name.as_bytes(), name)).unwrap_or(&TABLE[0]))
+}
+
+fn place_of(option: &'static OptionDescription) -> usize {
+    TABLE.iter().position(|other| core::ptr::eq(other, option)).unwrap_or(0)
+}
+
+/// How many letters have to be added, dropped or replaced to turn one name into the other, whatever their case. Of a very
+/// long name only the beginning is compared.
+fn distance(name: &[u8], given: &[u8]) -> usize {
+    const LONGEST: usize = 48;
+    let given = &given[..given.len().min(LONGEST)];
+    let mut row = [0; LONGEST + 1];
+    row.iter_mut().enumerate().for_each(|(i, cell)| *cell = i);
+    for (i, letter) in name.iter().enumerate() {
+        // `diagonal` is the cell above the one to the left.
+        let mut diagonal = core::mem::replace(&mut row[0], i + 1);
+        for (j, other) in given.iter().enumerate() {
+            let replaced = diagonal + usize::from(!letter.eq_ignore_ascii_case(other));
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[given.len()]
+}
+
+/// Compiles options into a program: `terrace::options!("purge_delay_ms=500,arenas=2")`, once, anywhere in it. A C program
+/// defines `const char *terrace_options = "purge_delay_ms=500,arenas=2";` instead. The environment goes before.
+#[macro_export]
+macro_rules! options {
+    ($list:literal) => {
+        const _: () = {
+            #[used]
+            #[unsafe(no_mangle)]
+            #[allow(non_upper_case_globals)]
+            static terrace_options: $crate::CompiledOptions = $crate::CompiledOptions::new(
+                match ::core::ffi::CStr::from_bytes_with_nul(concat!($list, "\0").as_bytes()) {
+                    Ok(list) => list,
+                    Err(_) => panic!("options hold no zero bytes"),
+                },
+            );
+        };
+    };
+}
+
+/// The C variable `terrace_options`: a pointer to text. Made by [`options!`].
+#[doc(hidden)]
+#[repr(transparent)]
+pub struct CompiledOptions(*const core::ffi::c_char);
+
+// SAFETY: the pointer is to text that nobody changes.
+unsafe impl Sync for CompiledOptions {}
+
+impl CompiledOptions {
+    #[doc(hidden)]
+    pub const fn new(list: &'static CStr) -> Self {
+        Self(list.as_ptr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn the_table_s_words_agree_with_its_bounds() {
+        for option in &TABLE {
+            assert!(option.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", option.name);
+        }
+        let values = |name: &[u8]| find(name).unwrap_or_else(|_| panic!("no option")).values;
+        assert_eq!(values(b"mmap_threshold"), std::format!("bytes, {MAX_SMALL} to {LARGEST_RUN}"));
+        assert_eq!(values(b"arenas"), std::format!("1 to {MAX_ARENAS}"));
+        let fresh = Options::new();
+        assert_eq!(fresh.mmap_threshold().to_string(), find(b"mmap_threshold").unwrap_or(&TABLE[0]).default);
+        assert_eq!(fresh.purge_delay_ms().to_string(), find(b"purge_delay_ms").unwrap_or(&TABLE[0]).default);
+    }
+
+    #[test]
+    fn a_name_is_found_in_any_case_and_a_wrong_one_leads_to_the_nearest() {
+        let nearest = |name: &[u8]| find(name).map_or_else(|nearest| nearest.name, |_| "itself");
+        assert_eq!(nearest(b"ARENAS"), "itself");
+        assert_eq!(nearest(b"purge_delay_ms"), "itself");
+        assert_eq!(nearest(b"PURGE_DELAY"), "purge_delay_ms");
+        assert_eq!(nearest(b"ARENA"), "arenas");
+        assert_eq!(nearest(b"statistics"), "stats");
+        assert_eq!(nearest(b"MMAP_TRESHOLD"), "mmap_threshold");
+        assert_eq!(nearest(&[b'x'; 5000]), nearest(&[b'x'; 48]));
+    }
+
+    #[test]
+    fn a_distance_counts_single_letters() {
+        assert_eq!(distance(b"arenas", b"arenas"), 0);
+        assert_eq!(distance(b"arenas", b"AREAS"), 1);
+        assert_eq!(distance(b"stats", b"status"), 1);
+        assert_eq!(distance(b"stats", b""), 5);
+        assert_eq!(distance(b"brk", b"mmap"), 4);
+    }
+
+    #[test]
+    fn values_are_taken_from_a_list_and_out_of_bounds_ones_are_not() {
+        let options = Options::new();
+        options.take_list(b" arenas=3, purge_delay_ms=7,,source=mmap,check_action=9,stats=/a=b");
+        assert_eq!(options.arenas(), Some(3));
+        assert_eq!(options.purge_delay_ms(), 7);
+        assert_eq!(options.source(), Source::Mappings);
+        assert_eq!(options.check_action(), (true, true), "9 is no value of it");
+        assert_eq!(options.stats(&mut [0; STATS_LEN]), Some(c"/a=b"));
+        assert!(options.set(b"stats", b"0").is_ok());
+        assert_eq!(options.stats(&mut [0; STATS_LEN]), None);
+        assert!(
+            matches!(options.set(b"arena", b"3"), Err(OptionError::Unknown { nearest }) if nearest.name == "arenas")
+        );
+        assert!(matches!(options.set(b"arenas", b"17"), Err(OptionError::Malformed { .. })));
+        assert_eq!(options.arenas(), Some(3));
+    }
 }

@@ -1,5 +1,9 @@
 //! What is said on standard error when a call is bad, in one sentence, before the process aborts.
+//!
+//! Every bad pointer is found before anything was done with it, except for blocks freed twice that come to light when they
+//! are settled on their slab.
 
+use crate::options::OPTIONS;
 use crate::os;
 use core::fmt::{self, Write};
 
@@ -63,10 +67,22 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
     os::write_standard_error(&sentence.bytes[..sentence.len]);
 }
 
-/// Reports a bad pointer and aborts.
+/// Reports a bad pointer and aborts, unless the options say otherwise; then the call that was given it does nothing.
 #[cold]
-pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) -> ! {
-    say(format_args!("{call}({address:p}): {fault}"));
+pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) {
+    let (speak, abort) = OPTIONS.check_action();
+    if speak {
+        say(format_args!("{call}({address:p}): {fault}"));
+    }
+    if abort {
+        os::abort();
+    }
+}
+
+/// Reports a bad pointer that was found when it had done its damage already, and aborts whatever the options say.
+#[cold]
+pub(crate) fn harm_done(call: &str, address: *const u8, fault: Fault) -> ! {
+    bad_pointer(call, address, fault);
     os::abort();
 }
 

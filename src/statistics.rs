@@ -6,6 +6,7 @@ use crate::metadata::METADATA_BYTES;
 use crate::options::{OPTIONS, STATS_LEN};
 use crate::os;
 use crate::size_class::{self, SizeClass};
+use crate::sync::{AtomicU32, Ordering};
 use crate::tcache::{self, CACHES};
 use core::fmt::{self, Write};
 
@@ -240,9 +241,11 @@ impl fmt::Display for Statistics {
     }
 }
 
-/// Has the statistics printed at exit, if the options, which must have been read, ask for it. May allocate.
+/// Has the statistics printed at exit, if the options, which must have been read, ask for it by then. May allocate.
 pub(crate) fn register_exit_report() {
-    if OPTIONS.stats(&mut [0; STATS_LEN]).is_some() {
+    /// 1 once the function is registered. Set and read by any thread; `Relaxed`, since it only keeps the second one away.
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+    if OPTIONS.stats(&mut [0; STATS_LEN]).is_some() && REGISTERED.swap(1, Ordering::Relaxed) == 0 {
         // Where there is no memory to remember the function, nothing is printed.
         let _ = os::on_exit(report_at_exit);
     }
@@ -266,11 +269,17 @@ impl Write for Page {
 extern "C" fn report_at_exit() {
     let mut place = [0; STATS_LEN];
     let Some(place) = OPTIONS.stats(&mut place) else { return };
+    print(
+        |text| if place.to_bytes() == b"1" { os::write_standard_error(text) } else { os::append_to_file(place, text) },
+    );
+}
+
+/// Hands the statistics over as text, with a line of its own that names the process.
+pub(crate) fn print(write: impl FnOnce(&[u8])) {
     let mut name = [0; 32];
     let name = core::str::from_utf8(os::process_name(&mut name)).unwrap_or("?");
     let mut page = Page { bytes: [0; 6 << 10], len: 0 };
     // Writing into the buffer cannot fail.
     let _ = write!(page, "terrace: process {} ({name})\n{}", os::process_id(), statistics());
-    let text = &page.bytes[..page.len];
-    if place.to_bytes() == b"1" { os::write_standard_error(text) } else { os::append_to_file(place, text) }
+    write(&page.bytes[..page.len]);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use terrace::Terrace;
 
 /// Set in the process that is to make the bad call.
-const ROLE: &str = "TERRACE_TEST_ROLE";
+const ROLE: &str = "ROLE_IN_TEST";
 
 /// A pointer that threads hand to each other.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@
 //!   called through function pointers, as calls of shared objects always are; the C library's own; and `mi_malloc` of the
 //!   linked crate.
 //!
-//! `cargo xtask criterion` builds the objects and says where they are, in `TERRACE_BENCH_LIBRARIES` (`name=path` pairs with
+//! `cargo xtask criterion` builds the objects and says where they are, in `BENCH_LIBRARIES` (`name=path` pairs with
 //! commas between). In one process allocators disturb each other's caches and pages: the figures to quote are those of
 //! `cargo xtask bench`, which gives each sample a process of its own; these are for quick work on one path.
 
@@ -23,7 +23,7 @@ use terrace_bench::heaps::{self, Heap, MALLOC_ALIGN};
 #[global_allocator]
 static HARNESS: MappedMemory = MappedMemory;
 
-const LIBRARIES: &str = "TERRACE_BENCH_LIBRARIES";
+const LIBRARIES: &str = "BENCH_LIBRARIES";
 
 /// Static thread-local storage that the dynamic linker sets aside for objects that are opened late; the default is too little
 /// for some of them.

@@ -108,6 +108,7 @@ pub(crate) struct ArenaTotals {
     pub(crate) free_clean: usize,
     /// Uncarved parts of slabs, as far as they are in memory.
     pub(crate) uncarved: usize,
+    pub(crate) free_runs: usize,
     pub(crate) medium: usize,
     pub(crate) medium_blocks: usize,
     pub(crate) slabs: usize,
@@ -219,15 +220,25 @@ impl Arenas {
     /// Returns the memory of runs that have been free for `age_ms` to the kernel, at most about `budget` pages an arena,
     /// and the addresses of segments that are free altogether. With `wait`, also from arenas that are busy.
     pub(crate) fn purge(&self, age_ms: u32, budget: usize, wait: bool) {
-        let now = os::clock_ms();
+        self.purge_keeping(0, age_ms, budget, wait);
+    }
+
+    /// As `purge`, but each arena keeps about `kept` pages that were used before. Says how many pages lost their memory or
+    /// their addresses.
+    pub(crate) fn purge_keeping(&self, kept: usize, age_ms: u32, budget: usize, wait: bool) -> usize {
+        let (now, mut returned) = (os::clock_ms(), 0);
         for arena in self.used() {
-            let heap = if wait { Some(arena.heap.lock()) } else { arena.heap.try_lock() };
-            if let Some(heap) = heap
-                && (heap.general.purge(now, age_ms, budget) > 0 || wait)
-            {
+            let Some(heap) = (if wait { Some(arena.heap.lock()) } else { arena.heap.try_lock() }) else { continue };
+            let budget = budget.min(heap.general.dirty_pages.get().saturating_sub(kept));
+            let purged = heap.general.purge(now, age_ms, budget);
+            returned += purged;
+            if purged > 0 || wait {
+                let before = arena.segments.get();
                 arena.release_free_segments(&heap);
+                returned += (before - arena.segments.get()) as usize * PAGES;
             }
         }
+        returned
     }
 
     /// All arenas that can have segments: the number in use only grows.
@@ -242,17 +253,20 @@ impl Arenas {
         (spot, self.arenas[arena].heap.lock())
     }
 
+    /// What each arena that has segments holds, and its number.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, ArenaTotals)> {
+        let used = self.arenas.iter().enumerate().filter(|(_, arena)| arena.segments.get() > 0);
+        used.map(|(number, arena)| {
+            let mut totals = ArenaTotals::default();
+            arena.add_to(&mut totals, &mut |_| {});
+            (number, totals)
+        })
+    }
+
     /// Adds up what all arenas hold; calls `visit` for each slab, with its arena's lock held.
     pub(crate) fn totals(&self, mut visit: impl FnMut(&'static Slab)) -> ArenaTotals {
         let mut totals = ArenaTotals::default();
-        for arena in self.used() {
-            let heap = arena.heap.lock();
-            for segment in heap.segments() {
-                totals.segments += 1;
-                totals.mapped += SEGMENT_SIZE;
-                add_segment(segment, &mut totals, &mut visit);
-            }
-        }
+        self.used().for_each(|arena| arena.add_to(&mut totals, &mut visit));
         totals
     }
 
@@ -294,6 +308,7 @@ fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut 
         let bytes = run.pages() * PAGE;
         match run.state() {
             RunState::Free => {
+                totals.free_runs += 1;
                 let resident = residency.bytes(page, run.pages(), run.is_dirty());
                 totals.free_dirty += resident;
                 totals.free_clean += bytes - resident;
@@ -368,6 +383,15 @@ impl Arena {
         let heap =
             Heap { general: GeneralHeap::new(), supply: Supply::new(Source::Mappings), segments: Cell::new(None) };
         Self { heap: Mutex::new(heap), segments: Counter::new() }
+    }
+
+    fn add_to(&self, totals: &mut ArenaTotals, visit: &mut impl FnMut(&'static Slab)) {
+        let heap = self.heap.lock();
+        for segment in heap.segments() {
+            totals.segments += 1;
+            totals.mapped += SEGMENT_SIZE;
+            add_segment(segment, totals, visit);
+        }
     }
 
     fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {

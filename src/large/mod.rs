@@ -212,12 +212,14 @@ impl Large {
         Mapping { start, len: block.len }
     }
 
-    /// Unmaps the cached mappings that are at least `age_ms` old.
-    pub(crate) fn purge(&self, age_ms: u32) {
-        let now = os::clock_ms() as u32;
+    /// Unmaps the cached mappings that are at least `age_ms` old; says how many bytes those were.
+    pub(crate) fn purge(&self, age_ms: u32) -> usize {
+        let (now, mut purged) = (os::clock_ms() as u32, 0);
         while let Some(old) = self.evict(now, age_ms) {
+            purged += old.len;
             os::unmap(old.start, old.len);
         }
+        purged
     }
 
     fn evict(&self, now_ms: u32, age_ms: u32) -> Option<Mapping> {
@@ -233,6 +235,11 @@ impl Large {
             yielded += old.len;
             os::unmap(old.start, old.len);
         }
+    }
+
+    /// How many blocks there are.
+    pub(crate) fn count(&self) -> usize {
+        self.inner.lock().registry.totals().0
     }
 
     /// How many blocks there are, their bytes, and the bytes in the cache.

@@ -16,7 +16,10 @@ pub(crate) use memory::{
     unmap,
 };
 pub(crate) use processors::processors;
-pub(crate) use text::{append_to_file, environment, has_environment, process_name, read_file, write_standard_error};
+pub(crate) use text::{
+    append_to_file, compiled_options, for_each_variable, has_environment, process_name, read_file,
+    write_standard_error, write_to_stream,
+};
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{

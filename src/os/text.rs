@@ -37,6 +37,15 @@ pub(crate) fn write_standard_error(text: &[u8]) {
     keeping_errno(|| write_all(libc::STDERR_FILENO.into(), text));
 }
 
+/// Writes to a stream of the C library's, which may allocate meanwhile; `false`, with `errno` set, if that failed.
+///
+/// # Safety
+/// `stream` must be open.
+pub(crate) unsafe fn write_to_stream(stream: *mut libc::FILE, text: &[u8]) -> bool {
+    // SAFETY: the text is valid for its length; the caller's promise.
+    unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) == text.len() }
+}
+
 fn open(path: &CStr, flags: i32) -> libc::c_long {
     // SAFETY: the path is a C string.
     unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) }
@@ -58,30 +67,81 @@ fn write_all(file: libc::c_long, mut text: &[u8]) {
     }
 }
 
+unsafe extern "C" {
+    static environ: *const *const core::ffi::c_char;
+}
+
 /// Whether the C library has set up the environment.
 pub(crate) fn has_environment() -> bool {
-    unsafe extern "C" {
-        static environ: *const *const core::ffi::c_char;
-    }
     // SAFETY: the C library defines the variable; a program that changes it while another thread allocates for the first
     // time has a race with `getenv` as well.
     !unsafe { environ }.is_null()
 }
 
-/// The value of an environment variable; nothing in a program that runs with more rights than its caller.
-pub(crate) fn environment(name: &CStr) -> Option<&'static CStr> {
+/// Calls `f` with the name and value of each environment variable, in their order; of a program that runs with more rights than
+/// its caller, with none.
+pub(crate) fn for_each_variable(mut f: impl FnMut(&[u8], &[u8])) {
     // SAFETY: reading the kernel's auxiliary vector has no preconditions.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+    if !has_environment() || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return;
+    }
+    // SAFETY: the C library defines the variable. Options are read once, before the program's own code can change the
+    // environment from another thread.
+    let mut entry = unsafe { environ };
+    loop {
+        // SAFETY: the entries are pointers to C strings, ended by a null one.
+        let text = unsafe { entry.read() };
+        if text.is_null() {
+            return;
+        }
+        // SAFETY: as above.
+        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+        if let Some(cut) = text.iter().position(|&byte| byte == b'=') {
+            f(&text[..cut], &text[cut + 1..]);
+        }
+        // SAFETY: the entry was not the last.
+        entry = unsafe { entry.add(1) };
+    }
+}
+
+/// What the program's own `const char *terrace_options` says, if it has one.
+pub(crate) fn compiled_options() -> Option<&'static CStr> {
+    let variable: *const *const core::ffi::c_char;
+    // SAFETY: reads the address that the linker or loader has put in place for a weak symbol: null if nobody defines it.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        core::arch::asm!(
+            ".weak terrace_options",
+            "mov {0}, qword ptr [rip + terrace_options@GOTPCREL]",
+            out(reg) variable,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    unsafe {
+        core::arch::asm!(
+            ".weak terrace_options",
+            "adrp {0}, :got:terrace_options",
+            "ldr {0}, [{0}, :got_lo12:terrace_options]",
+            out(reg) variable,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        variable = core::ptr::null();
+    }
+    if variable.is_null() {
         return None;
     }
-    // SAFETY: the name is a C string. Options are read once, before the program's own code can change the environment
-    // from another thread.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
+    // SAFETY: whoever defines the symbol defines it as a pointer, which the loader has set before constructors run.
+    let list = unsafe { variable.read() };
+    if list.is_null() {
         return None;
     }
-    // SAFETY: getenv returned a C string of the environment.
-    Some(unsafe { CStr::from_ptr(value) })
+    // SAFETY: the pointer is to a C string, by the same definition.
+    Some(unsafe { CStr::from_ptr(list) })
 }
 
 /// The process's name as the kernel knows it, without the line's end.

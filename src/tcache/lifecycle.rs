@@ -135,13 +135,25 @@ impl Caches {
         Some(claimed)
     }
 
+    /// Has threads spread over as many arenas as the options, or the processors, say.
+    fn spread(&self) {
+        ARENAS.set_count(OPTIONS.arenas().unwrap_or_else(os::processors));
+    }
+
+    /// The same after the option was set, if there are several threads.
+    pub(crate) fn set_arena_count(&self) {
+        if self.count.load(Ordering::Relaxed) > 1 {
+            self.spread();
+        }
+    }
+
     fn make(&self) -> Option<&'static ThreadCache> {
         let memory = metadata::allocate::<ThreadCache>()?;
         // SAFETY: the memory is aligned, large enough, zeroed, nobody else's, and lives for ever.
         let cache = unsafe { ThreadCache::create(memory) };
         if self.count.load(Ordering::Relaxed) == 1 {
             // The second thread: from here on more than one arena is worth its memory.
-            ARENAS.set_count(OPTIONS.arenas().unwrap_or_else(os::processors));
+            self.spread();
         }
         let _making = self.making.lock();
         let number = self.count.load(Ordering::Relaxed);

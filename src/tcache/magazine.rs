@@ -13,6 +13,7 @@
 //! in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
 
 use crate::block::BlockPtr;
+use crate::options::OPTIONS;
 use crate::size_class::{self, SizeClass};
 use crate::sync::Cell;
 
@@ -101,9 +102,11 @@ impl Magazine {
         ample
     }
 
+    /// While blocks are perturbed, nothing may be pushed: the list counts as having had its pops.
     fn set_room(&self, room: i32) {
+        let (room, taken) = if OPTIONS.perturb().is_none() { (room, 0) } else { (0, room) };
         self.room.set(room);
-        self.taken.set(0);
+        self.taken.set(taken);
     }
 
     /// Puts a whole list into an empty magazine.

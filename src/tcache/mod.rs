@@ -27,6 +27,7 @@ mod inbox;
 mod lifecycle;
 mod magazine;
 mod outbox;
+mod perturbing;
 mod settling;
 mod slab_sets;
 mod slot;
@@ -38,6 +39,7 @@ pub(crate) use {inbox::Inbox, lifecycle::Caches};
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
+use crate::options::OPTIONS;
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
@@ -133,6 +135,12 @@ pub(crate) fn allocate(class: SizeClass) -> *mut u8 {
         Some(block) => block.start().as_ptr(),
         None => allocate_slow(class),
     }
+}
+
+/// Takes a block of the class if the calling thread has one at hand.
+#[inline(always)]
+pub(crate) fn allocate_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
+    slot::get().magazine(class).pop().map(BlockPtr::start)
 }
 
 /// Frees a block whose size class the caller knows (from a Rust layout).
@@ -277,7 +285,12 @@ fn allocate_slow(class: SizeClass) -> *mut u8 {
         None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
     };
     match block {
-        Some(block) => block.start().as_ptr(),
+        Some(block) => {
+            if let Some(byte) = OPTIONS.perturb() {
+                block.fill(!byte, class.block_size());
+            }
+            block.start().as_ptr()
+        }
         None => {
             os::set_errno(libc::ENOMEM);
             core::ptr::null_mut()
@@ -291,10 +304,14 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
     // SAFETY: blocks lie in registered segments.
     let class = unsafe { slab_containing(block.start()) }.class();
     if matches!(refusal, Refusal::OnTop) {
-        freed_twice(block, class.block_size());
+        // Nothing was done with the block yet.
+        return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
     }
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
+    if let Some(byte) = OPTIONS.perturb() {
+        return cache.push_perturbed(class, block, byte);
+    }
     if !cache.magazine(class).make_room(class) {
         return cache.push_rotating(class, block);
     }
@@ -305,7 +322,7 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
 
 #[cold]
 fn freed_twice(block: BlockPtr, size: usize) -> ! {
-    report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size })
+    report::harm_done("free", block.start().as_ptr(), Fault::Freed { size })
 }
 
 /// The owner of the slab of a block that was freed. A slab with a block out has one: without, the block was freed twice.
@@ -330,6 +347,10 @@ fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
 fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
     let class = slab.class();
     let owner = known(slab.owner(), block, class);
+    if let Some(byte) = OPTIONS.perturb() {
+        block.fill(byte, class.block_size());
+        return lifecycle::send_alone(owner, class, block);
+    }
     let Some(cache) = lifecycle::own_or_attach() else {
         return lifecycle::send_alone(owner, class, block);
     };
@@ -426,6 +447,9 @@ impl ThreadCache {
             list = self.fetch(class)?;
         }
         let magazine = self.magazine(class);
+        if OPTIONS.perturb().is_some() {
+            return self.take_one(class, list);
+        }
         if magazine.count(class) > 0 {
             // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.
             self.put_old(class, list);

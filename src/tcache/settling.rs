@@ -43,7 +43,7 @@ impl ThreadCache {
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
-    fn settle(&'static self, list: List) {
+    pub(super) fn settle(&'static self, list: List) {
         if list.head.is_none() {
             return;
         }
@@ -167,7 +167,7 @@ impl ThreadCache {
         for cache in CACHES.idle(now) {
             cache.keep_house_of_idle(now, delay, GIVE_BACK_BUDGET);
         }
-        ARENAS.purge(delay, PURGE_BUDGET, false);
+        ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, PURGE_BUDGET, false);
         LARGE.purge(delay);
     }
 

@@ -87,8 +87,10 @@ pub fn compile(source: &str, arguments: &[&str]) -> PathBuf {
 pub fn preloaded(path: &Path) -> Command {
     let mut command = program(path);
     command.env("LD_PRELOAD", library());
-    for option in ["ARENAS", "SOURCE", "PURGE_DELAY_MS", "MMAP_THRESHOLD", "STATS"] {
-        command.env_remove(format!("TERRACE_{option}"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TERRACE_") {
+            command.env_remove(name);
+        }
     }
     command
 }

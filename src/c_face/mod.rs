@@ -1,7 +1,16 @@
 //! What the C library `libterrace` is made of: the functions of `malloc`'s family as Rust functions, without the C names, so
 //! that a Rust program that depends on this crate does not replace its `malloc` by doing so.
 //!
-//! Semantics and `errno` are those of the Linux manual pages malloc(3), posix_memalign(3) and malloc_usable_size(3).
+//! Semantics and `errno` are those of the Linux manual pages malloc(3), posix_memalign(3) and malloc_usable_size(3). Each C name
+//! stands in `names.rs`, which is a part of the library and, with the feature `override`, of this crate.
+
+mod extensions;
+mod reports;
+mod tuning;
+
+pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
+pub use reports::{Mallinfo, Mallinfo2, mallinfo2, malloc_info, malloc_stats};
+pub use tuning::{mallopt, set_option};
 
 use crate::heap::{self, C_ALIGN};
 use crate::os;
@@ -35,6 +44,13 @@ pub fn stop() {
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
     heap::allocate_c(size)
+}
+
+/// `malloc`, if the calling thread has a block of that size at hand. Whoever goes on otherwise does so by a jump, and the path
+/// that most calls take needs no frame.
+#[inline(always)]
+pub fn malloc_at_hand(size: usize) -> Option<NonNull<u8>> {
+    heap::allocate_at_hand(size)
 }
 
 /// `free`. Keeps `errno`.
@@ -132,9 +148,14 @@ pub fn malloc_usable_size(address: *mut u8) -> usize {
     NonNull::new(address).map_or(0, heap::usable_size)
 }
 
-/// `malloc_trim`: returns free memory to the kernel.
-pub fn malloc_trim() {
-    heap::purge();
+/// `malloc_trim`: returns free memory to the kernel, but for about `kept` bytes of each arena; whether there was any.
+pub fn malloc_trim(kept: usize) -> bool {
+    heap::purge_keeping(kept)
+}
+
+/// What `operator new` does when there is no memory and nobody who can throw an exception.
+pub fn nobody_throws() -> ! {
+    crate::report::fatal("operator new: there is no memory, and no C++ library to throw std::bad_alloc")
 }
 
 /// The last words of a library that panics: nothing in it should, and nothing may unwind into C.

@@ -1,0 +1,266 @@
+//! The C names of the allocator, each a function of `c_face`, which says what it does. Compiled into the library (`capi/`), and
+//! into the crate `terrace` by its feature `override`.
+//!
+//! Nothing here unwinds, allocates through the library itself, or uses stdio but for the stream that `malloc_info` is given.
+
+use crate::c_face;
+use core::ffi::{CStr, c_char, c_int, c_void};
+
+/// Called by the dynamic loader, or the start-up code of a static program, once this library is in place.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    c_face::start();
+}
+
+/// Called when this library is unloaded, and at the end of the process.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static STOP: extern "C" fn() = stop;
+
+extern "C" fn stop() {
+    c_face::stop();
+}
+
+/// malloc(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc(size: usize) -> *mut c_void {
+    c_face::malloc(size).cast()
+}
+
+/// free(3).
+///
+/// # Safety
+/// `block` is NULL or a block that the caller gives up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// The old name of `free`.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cfree(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// calloc(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    c_face::calloc(count, size).cast()
+}
+
+/// realloc(3).
+///
+/// # Safety
+/// `block` is NULL or a block that the caller gives up unless the call fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::realloc(block.cast(), size).cast() }
+}
+
+/// reallocarray(3).
+///
+/// # Safety
+/// As for [`realloc`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::reallocarray(block.cast(), count, size).cast() }
+}
+
+/// aligned_alloc(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
+    c_face::aligned_alloc(align, size).cast()
+}
+
+/// memalign(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+    c_face::aligned_alloc(align, size).cast()
+}
+
+/// posix_memalign(3).
+///
+/// # Safety
+/// `place` must be valid for a write of a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, size: usize) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::posix_memalign(place.cast(), align, size) }
+}
+
+/// valloc(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn valloc(size: usize) -> *mut c_void {
+    c_face::valloc(size).cast()
+}
+
+/// pvalloc(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
+    c_face::pvalloc(size).cast()
+}
+
+/// malloc_usable_size(3).
+///
+/// # Safety
+/// `block` is NULL or a block that the caller holds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+    c_face::malloc_usable_size(block.cast())
+}
+
+/// malloc_trim(3): 1 if memory was returned to the kernel, 0 if there was none to return. Each arena keeps about `pad` bytes.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_trim(pad: usize) -> c_int {
+    c_face::malloc_trim(pad).into()
+}
+
+/// mallopt(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
+    c_face::mallopt(parameter, value)
+}
+
+/// mallinfo(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo() -> c_face::Mallinfo {
+    c_face::mallinfo2().into()
+}
+
+/// mallinfo2(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo2() -> c_face::Mallinfo2 {
+    c_face::mallinfo2()
+}
+
+/// malloc_stats(3).
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_stats() {
+    c_face::malloc_stats();
+}
+
+/// malloc_info(3).
+///
+/// # Safety
+/// `stream` must be an open stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::malloc_info(options, stream) }
+}
+
+/// C23 7.24.3.4. The size is not looked at: `free` finds it, whatever the caller believes it to be.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// C23 7.24.3.5. Alignment and size are not looked at.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// malloc_good_size of macOS: how many bytes a block for `size` bytes has.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_good_size(size: usize) -> usize {
+    c_face::good_size(size)
+}
+
+/// mallocx of jemalloc.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallocx(size: usize, flags: c_int) -> *mut c_void {
+    c_face::mallocx(size, flags).cast()
+}
+
+/// rallocx of jemalloc.
+///
+/// # Safety
+/// `block` is one that the caller gives up unless the call fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rallocx(block: *mut c_void, size: usize, flags: c_int) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::rallocx(block.cast(), size, flags).cast() }
+}
+
+/// xallocx of jemalloc.
+///
+/// # Safety
+/// `block` is one that the caller holds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xallocx(block: *mut c_void, size: usize, extra: usize, flags: c_int) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::xallocx(block.cast(), size, extra, flags) }
+}
+
+/// sallocx of jemalloc; no flag matters.
+///
+/// # Safety
+/// `block` is one that the caller holds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sallocx(block: *const c_void, _flags: c_int) -> usize {
+    c_face::malloc_usable_size(block.cast_mut().cast())
+}
+
+/// dallocx of jemalloc; no flag matters.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dallocx(block: *mut c_void, _flags: c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// sdallocx of jemalloc; the size is not looked at, and no flag matters.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sdallocx(block: *mut c_void, _size: usize, _flags: c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::free(block.cast()) }
+}
+
+/// nallocx of jemalloc.
+#[unsafe(no_mangle)]
+pub extern "C" fn nallocx(size: usize, flags: c_int) -> usize {
+    c_face::nallocx(size, flags)
+}
+
+/// Sets an option: 0, or -1 with `errno` at `ENOENT` (there is no such option) or `EINVAL` (it has no such value).
+///
+/// # Safety
+/// Both are C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn terrace_set_option(name: *const c_char, value: *const c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(name) };
+    // SAFETY: the caller's promise.
+    let value = unsafe { CStr::from_ptr(value) };
+    c_face::set_option(name, value)
+}
+
+/// Returns all free memory to the kernel that can be returned now.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_purge() {
+    c_face::malloc_trim(0);
+}
