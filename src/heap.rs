@@ -412,6 +412,10 @@ pub(crate) unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *
 pub(crate) fn read_options() {
     if OPTIONS.read_environment() {
         ARENAS.initialise(OPTIONS.source());
+        if OPTIONS.perturb().is_some() {
+            // What is at hand already would be handed out as it is.
+            tcache::flush();
+        }
     }
 }
 

@@ -20,7 +20,7 @@ macro_rules! program {
         mod $module {
             use super::*;
 
-            fn program() -> &'static PathBuf {
+            pub(super) fn program() -> &'static PathBuf {
                 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
                 PROGRAM.get_or_init(|| compile($source, &$arguments))
             }
@@ -69,6 +69,158 @@ program!(conformance, "conformance.c", [], {
     cfree_frees;
     live_blocks_are_disjoint;
 });
+
+program!(interface, "interface.c", [common::library().to_str().unwrap()], {
+    m_mmap_threshold_says_which_blocks_get_mappings;
+    m_mmap_max_limits_how_many_blocks_get_mappings;
+    m_perturb_fills_new_and_freed_blocks;
+    m_trim_threshold_says_how_much_free_memory_is_kept;
+    mallinfo2_counts_what_is_in_use;
+    mallinfo_gives_the_same_in_ints;
+    malloc_stats_writes_to_standard_error_past_stdio;
+    malloc_info_fails_as_the_manual_says;
+    malloc_trim_says_whether_memory_was_released;
+    the_private_names_of_the_c_library_are_the_same_heap;
+    sized_frees_free;
+    the_size_of_a_block_can_be_known_before;
+    mallocx_aligns_and_zeroes;
+    rallocx_keeps_contents_and_alignment;
+    xallocx_resizes_in_place;
+    options_are_set_by_name;
+    terrace_purge_returns_memory;
+});
+
+program!(operators, "operators.cpp", [], {
+    every_form_allocates_and_every_form_frees;
+    every_form_is_the_library_s;
+    without_memory_a_form_throws_or_gives_null;
+    the_new_handler_is_called_until_it_gives_up;
+    a_new_handler_that_makes_room_has_the_call_succeed;
+    a_new_handler_may_throw;
+    storage_of_objects_that_cannot_be_made_is_freed;
+});
+
+/// `operator new` in programs that are not in C++ themselves.
+mod operators_of_guests {
+    use super::*;
+
+    fn host() -> &'static PathBuf {
+        static HOST: OnceLock<PathBuf> = OnceLock::new();
+        HOST.get_or_init(|| compile("hosts_cpp.c", &[]))
+    }
+
+    #[test]
+    fn a_plugin_of_a_program_in_c_catches_what_its_operator_new_throws() {
+        let plugin = compile("thrower.cpp", &["-shared", "-fPIC"]);
+        assert_fine(&run_within(preloaded(host()).arg(plugin), TIME_LIMIT));
+    }
+
+    #[test]
+    fn without_a_library_that_can_throw_the_process_ends_with_a_sentence() {
+        let sentence = assert_reported(&run_within(&mut preloaded(host()), TIME_LIMIT));
+        assert!(sentence.starts_with("operator new: there is no memory"), "{sentence}");
+    }
+}
+
+/// Cases of the interface's program that are run with an environment, or print what is to be looked at.
+mod interface_in_words {
+    use super::*;
+    use std::process::Command;
+
+    fn command(case: &str) -> Command {
+        let mut command = preloaded(interface::program());
+        command.args([case, "alone"]);
+        command
+    }
+
+    #[test]
+    fn m_arena_max_limits_the_arenas() {
+        for (limit, later, arenas) in [("1", "", 1), ("3", "", 3), ("100", "", 16), ("3", "2", 2), ("3", "0", 0)] {
+            let mut command = command("m_arena_max_limits_the_arenas");
+            command.env("ARENA_MAX", limit).env("TERRACE_STATS", "1").env("TERRACE_ARENAS", "5");
+            if !later.is_empty() {
+                command.env("ARENA_MAX_LATER", later);
+            }
+            let output = run_within(&mut command, TIME_LIMIT);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            // 0 leaves it to the processors.
+            let processors = std::thread::available_parallelism().unwrap().get().min(16);
+            let arenas = if arenas == 0 { processors } else { arenas };
+            assert!(said.contains(&format!("\narenas     {arenas}, ")), "{limit}, {later}: {said}");
+        }
+    }
+
+    #[test]
+    fn m_check_action_says_what_a_bad_pointer_leads_to() {
+        use std::os::unix::process::ExitStatusExt;
+        for action in 0..8 {
+            let mut command = command("m_check_action_says_what_a_bad_pointer_leads_to");
+            let output = run_within(command.env("CHECK_ACTION", action.to_string()), TIME_LIMIT);
+            let said = String::from_utf8(output.stderr).unwrap();
+            let went_on = output.stdout == b"went on\n";
+            let lines = match action & 3 {
+                0 => 0,
+                1 => 7,
+                2 => 0,
+                _ => 1,
+            };
+            assert_eq!(said.lines().filter(|line| line.starts_with("terrace: ")).count(), lines, "{action}: {said}");
+            assert_eq!(said.lines().count(), lines, "{action}: {said}");
+            assert_eq!(went_on, action & 2 == 0, "{action}: {said}");
+            assert_eq!(output.status.signal(), (action & 2 != 0).then_some(libc::SIGABRT), "{action}: {said}");
+        }
+    }
+
+    #[test]
+    fn mallopt_answers_the_rest_as_the_c_library_does() {
+        let program = compile("mallopt.c", &[]);
+        let ours = run_within(&mut preloaded(&program), TIME_LIMIT);
+        let theirs = run_within(common::program(&program).env("ANY_MALLOC", "1"), TIME_LIMIT);
+        assert_fine(&ours);
+        assert_fine(&theirs);
+        assert!(ours.stdout.starts_with(b"mallopt(1, 0) = 1\n"));
+        assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&theirs.stdout));
+    }
+
+    #[test]
+    fn malloc_info_prints_xml_to_a_stream_that_allocates() {
+        let output = run_within(&mut command("malloc_info_prints_xml_to_a_stream_that_allocates"), TIME_LIMIT);
+        assert_fine(&output);
+        let file = folder().join(format!("malloc-info-{}.xml", std::process::id()));
+        std::fs::write(&file, &output.stdout).unwrap();
+        let checked =
+            Command::new("python3").args(["-c", CHECK_XML]).arg(&file).output().expect("python3 can be started");
+        std::fs::remove_file(&file).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(checked.status.success(), "{}\n{text}", String::from_utf8_lossy(&checked.stderr));
+    }
+
+    /// A parser of XML reads the document; its figures have to fit what the program holds, and each other.
+    const CHECK_XML: &str = r#"
+import sys, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+assert root.tag == "malloc" and root.get("version") == "1", root.tag
+heaps = root.findall("heap")
+assert [int(heap.get("nr")) for heap in heaps] == sorted({int(heap.get("nr")) for heap in heaps}) and heaps
+totals = {total.get("type"): total for total in root.findall("total")}
+number = lambda element, name: int(element.get(name))
+assert number(totals["mmap"], "count") == 1 and number(totals["mmap"], "size") == 5 << 20
+assert number(totals["medium"], "count") >= 1 and number(totals["medium"], "size") >= 300 << 10
+assert number(totals["live"], "size") >= (5 << 20) + (300 << 10) + 500 * 1000
+assert number(totals["rest"], "size") == sum(number(heap.find("total"), "size") for heap in heaps)
+mapped = number(root.find("system"), "size")
+assert mapped >= sum(number(heap.find("system"), "size") for heap in heaps) + (5 << 20)
+sizes = root.find("sizes").findall("size")
+last = 0
+for size in sizes:
+    assert last < number(size, "from") <= number(size, "to")
+    last = number(size, "to")
+    assert number(size, "total") == number(size, "count") * last
+assert sum(number(size, "count") for size in sizes) == number(totals["fast"], "count") > 0
+assert any(number(size, "live") >= 500 and number(size, "from") <= 1000 <= number(size, "to") for size in sizes)
+"#;
+}
 
 program!(refusals, "refusals.c", ["-rdynamic"], {
     free_keeps_errno_when_the_kernel_takes_nothing_back;
@@ -223,6 +375,11 @@ mod start {
             ("TERRACE_PURGE_DELAY_MS", "soon"),
             ("TERRACE_SOURCE", "disk"),
             ("TERRACE_SOURCE", "mmap "),
+            ("TERRACE_TRIM_THRESHOLD", "-1"),
+            ("TERRACE_MMAP_MAX", "none"),
+            ("TERRACE_PERTURB", "256"),
+            ("TERRACE_CHECK_ACTION", "4"),
+            ("TERRACE_ARENAS", "\n\u{fe}"),
         ] {
             let output = run("options_are_read", &[(name, value)]);
             let said = String::from_utf8(output.stderr).unwrap();
@@ -231,6 +388,41 @@ mod start {
             assert!(said.starts_with(&format!("terrace: {name} must be ")), "{name}={value}: {said}");
             assert!(said.contains("ignored"), "{name}={value}: {said}");
         }
+    }
+
+    #[test]
+    fn an_unknown_option_is_reported_once_with_the_nearest_and_ignored() {
+        let long = format!("TERRACE_{}", "X".repeat(3000));
+        for (name, nearest) in [
+            ("TERRACE_ARENA", "TERRACE_ARENAS"),
+            ("TERRACE_PURGE_DELAY", "TERRACE_PURGE_DELAY_MS"),
+            ("TERRACE_MMAP_TRESHOLD", "TERRACE_MMAP_THRESHOLD"),
+            ("TERRACE_STATISTICS", "TERRACE_STATS"),
+            ("TERRACE_", "TERRACE_"),
+            (&long, "TERRACE_"),
+        ] {
+            let output = run("options_are_read", &[(name, "1")]);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{name}: {said}");
+            assert_eq!(said.lines().count(), 1, "{name}: {said}");
+            assert!(said.starts_with(&format!("terrace: {}", &name[..name.len().min(60)])), "{name}: {said}");
+            assert!(said.contains("is no option and is ignored; the nearest is "), "{name}: {said}");
+            let named = said.trim_end().rsplit(' ').next().unwrap();
+            assert!(named == nearest || nearest == "TERRACE_" && named.starts_with(nearest), "{name}: {said}");
+        }
+        // Other names are none of the library's business.
+        assert_fine(&run("options_are_read", &[("TERRACES", "1"), ("TERRACE", "1"), ("terrace_arenas", "z")]));
+    }
+
+    #[test]
+    fn options_that_mallopt_has_too_are_read() {
+        assert_fine(&run("new_blocks_are_perturbed", &[("TERRACE_PERTURB", "90")]));
+        let output = run("a_bad_pointer_is_freed", &[("TERRACE_CHECK_ACTION", "1")]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.lines().count() == 1 && said.contains("never given out"), "{said}");
+        assert_reported(&run("a_bad_pointer_is_freed", &[]));
+        let found = statistics("options_are_read", &[("TERRACE_MMAP_THRESHOLD", "65536"), ("TERRACE_MMAP_MAX", "4")]);
+        assert!(found["large"].ends_with("in 4 blocks"), "{}", found["large"]);
     }
 
     #[test]

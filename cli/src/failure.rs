@@ -15,6 +15,8 @@ pub enum Failure {
     CommandNotFound(PathBuf),
     /// There is a file, but the system refuses to run it.
     CannotRun(PathBuf, io::Error),
+    /// A file could not be put in its place.
+    NotInstalled(PathBuf, io::Error),
     /// The system refused something that does not depend on the command.
     System(&'static str, io::Error),
 }
@@ -32,7 +34,7 @@ impl Failure {
     /// 125 for a failure of `terrace`, 126 for a command that cannot be run, 127 for one that does not exist.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::LibraryNotFound(_) | Self::UnusableLibrary(..) | Self::System(..) => 125,
+            Self::LibraryNotFound(_) | Self::UnusableLibrary(..) | Self::NotInstalled(..) | Self::System(..) => 125,
             Self::CannotRun(..) => 126,
             Self::CommandNotFound(_) => 127,
         }
@@ -51,6 +53,7 @@ impl fmt::Display for Failure {
                 )
             }
             Self::UnusableLibrary(path, why) => write!(f, "{} cannot be preloaded: {why}", path.display()),
+            Self::NotInstalled(place, error) => write!(f, "{} could not be installed: {error}", place.display()),
             Self::CommandNotFound(name) => write!(f, "the command {} was not found", name.display()),
             Self::CannotRun(program, error) if error.kind() == io::ErrorKind::NotFound => write!(
                 f,

@@ -5,6 +5,7 @@
 
 mod failure;
 mod image;
+mod install;
 mod library;
 mod run;
 mod search_path;
@@ -28,13 +29,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Subcommands {
     Run(run::Arguments),
+    Install(install::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().subcommand {
-        Subcommands::Run(arguments) => run::run(arguments),
+        Subcommands::Run(arguments) => run::run(arguments).map(|never| match never {}),
+        Subcommands::Install(arguments) => install::install(&arguments),
     };
-    let Err(failure) = result;
+    let Err(failure) = result else { return ExitCode::SUCCESS };
     say(format_args!("terrace: {failure}\n"));
     ExitCode::from(failure.exit_status())
 }

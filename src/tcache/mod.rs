@@ -285,12 +285,7 @@ fn allocate_slow(class: SizeClass) -> *mut u8 {
         None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
     };
     match block {
-        Some(block) => {
-            if let Some(byte) = OPTIONS.perturb() {
-                block.fill(!byte, class.block_size());
-            }
-            block.start().as_ptr()
-        }
+        Some(block) => block.start().as_ptr(),
         None => {
             os::set_errno(libc::ENOMEM);
             core::ptr::null_mut()
@@ -447,8 +442,8 @@ impl ThreadCache {
             list = self.fetch(class)?;
         }
         let magazine = self.magazine(class);
-        if OPTIONS.perturb().is_some() {
-            return self.take_one(class, list);
+        if let Some(byte) = OPTIONS.perturb() {
+            return self.take_perturbed(class, list, byte);
         }
         if magazine.count(class) > 0 {
             // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.

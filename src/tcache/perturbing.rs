@@ -10,8 +10,8 @@ use crate::block::{BlockPtr, blocks_from};
 use crate::size_class::SizeClass;
 
 impl ThreadCache {
-    /// Keeps a list as the old one and takes a block from it: while blocks are perturbed, the fast path finds none.
-    pub(super) fn take_one(&self, class: SizeClass, mut list: List) -> Option<BlockPtr> {
+    /// Keeps a list as the old one, takes a block from it and fills that.
+    pub(super) fn take_perturbed(&self, class: SizeClass, mut list: List, byte: u8) -> Option<BlockPtr> {
         let block = list.head?;
         list = List { head: block.next(), count: list.count - 1 };
         let magazine = self.magazine(class);
@@ -26,6 +26,7 @@ impl ThreadCache {
         }
         self.put_old(class, list);
         self.note(class);
+        block.fill(!byte, class.block_size());
         Some(block)
     }
 

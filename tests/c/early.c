@@ -168,12 +168,27 @@ static void options_are_read_when_something_allocates_before_the_c_library_is_re
     run_for_options();
 }
 
+static void new_blocks_are_perturbed(void) {
+    for (size_t i = 0; i < COUNT(SIZES); i++) {
+        unsigned char *block = malloc(SIZES[i]);
+        for (size_t j = 0; j < SIZES[i]; j++) CHECK(block[j] == (0xff ^ 90), "byte %zu of %zu is %d", j, SIZES[i], block[j]);
+        free(block);
+    }
+}
+
+static void a_bad_pointer_is_freed(void) {
+    int local;
+    free(hidden_pointer(&local));
+}
+
 #define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
     CASE(blocks_from_before_main_are_blocks_like_others),
     CASE(objects_are_loaded_and_unloaded_while_threads_allocate),
     CASE(the_next_malloc_is_found_by_dlsym),
     CASE(options_are_read),
+    CASE(new_blocks_are_perturbed),
+    CASE(a_bad_pointer_is_freed),
     CASE(options_are_read_when_something_allocates_before_the_c_library_is_ready),
 };
 

@@ -21,16 +21,21 @@ pub fn library() -> &'static Path {
     LIBRARY.get_or_init(|| build_library(folder().parent().expect("the folder lies in the target folder"), &[]))
 }
 
-/// Builds `libterrace.so` with further arguments for cargo; gives its path.
-pub fn build_library(target: &Path, arguments: &[&str]) -> PathBuf {
+/// Builds something of this workspace in the release profile.
+pub fn build(target: &Path, arguments: &[&str]) {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "terrace-capi", "--target-dir"])
+        .args(["build", "--release", "--target-dir"])
         .arg(target)
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo can be started");
-    assert!(built.status.success(), "libterrace was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+    assert!(built.status.success(), "{arguments:?} was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// Builds `libterrace.so` with further arguments for cargo; gives its path.
+pub fn build_library(target: &Path, arguments: &[&str]) -> PathBuf {
+    build(target, &[&["--package", "terrace-capi"], arguments].concat());
     let library = target.join(foreign_target().unwrap_or_default()).join("release/libterrace.so");
     assert!(library.exists(), "{} was not built", library.display());
     library

@@ -1,0 +1,67 @@
+/* terrace.h - what libterrace offers beyond <stdlib.h> and <malloc.h>.
+ *
+ * A program need not include it: linked with the library, or with the library preloaded, it has the usual functions from
+ * there. The manual is docs/c-interface.md.
+ */
+#ifndef TERRACE_H
+#define TERRACE_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+#define TERRACE_NOTHROW noexcept
+extern "C" {
+#else
+#define TERRACE_NOTHROW
+#endif
+
+/* Options. */
+
+/* Options that a program is built with: it may define this variable, as `name=value` pairs with commas between them:
+ *     const char *terrace_options = "purge_delay_ms=500,arenas=2";
+ * The environment (TERRACE_PURGE_DELAY_MS) goes before. */
+extern const char *terrace_options;
+
+/* Sets an option, whatever the environment says. 0; or -1, with errno at ENOENT (there is no such option) or EINVAL (it has
+ * no such value). */
+int terrace_set_option(const char *name, const char *value) TERRACE_NOTHROW;
+
+/* Memory. */
+
+/* Returns to the kernel all free memory that can be returned now. */
+void terrace_purge(void) TERRACE_NOTHROW;
+
+/* C23: free() for a block whose size, or alignment and size, the caller knows. Neither is looked at. NULL is nothing. */
+void free_sized(void *block, size_t size) TERRACE_NOTHROW;
+void free_aligned_sized(void *block, size_t alignment, size_t size) TERRACE_NOTHROW;
+
+/* How many bytes a block for `size` bytes has, all of which can be used; `size` if there can be no such block. */
+size_t malloc_good_size(size_t size) TERRACE_NOTHROW;
+
+/* The *allocx family. `flags` is a sum of the following; the numbers of thread caches and arenas that other allocators take
+ * here are ignored. */
+#define MALLOCX_LG_ALIGN(logarithm) ((int)(logarithm))
+#define MALLOCX_ALIGN(alignment) ((int)__builtin_ctzll((unsigned long long)(alignment)))
+#define MALLOCX_ZERO ((int)0x40)
+
+/* At least `size` bytes; NULL, with errno at ENOMEM, when there is no memory. */
+void *mallocx(size_t size, int flags) TERRACE_NOTHROW;
+/* Resizes a block, moving it if need be; with MALLOCX_ZERO what it has beyond its old bytes is zero. NULL, and the block as it
+ * was, when there is no memory. */
+void *rallocx(void *block, size_t size, int flags) TERRACE_NOTHROW;
+/* Resizes a block where it lies, as far as that goes, to `size` bytes and up to `extra` more; gives the bytes that it has
+ * then. */
+size_t xallocx(void *block, size_t size, size_t extra, int flags) TERRACE_NOTHROW;
+/* How many bytes a block has. */
+size_t sallocx(const void *block, int flags) TERRACE_NOTHROW;
+/* free(). The size is not looked at. */
+void dallocx(void *block, int flags) TERRACE_NOTHROW;
+void sdallocx(void *block, size_t size, int flags) TERRACE_NOTHROW;
+/* How many bytes mallocx() would give; 0 if there can be no such block. */
+size_t nallocx(size_t size, int flags) TERRACE_NOTHROW;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

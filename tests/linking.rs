@@ -1,0 +1,223 @@
+//! The installed library: the header, pkg-config, and programs in C and C++ that are linked with it in each way there is; the
+//! options that a program brings along, and those that a set-user-ID program does not look at.
+
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod common;
+
+use common::{TIME_LIMIT, assert_fine, folder, run_within};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, OnceLock};
+
+/// How a program gets at the library.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Linked {
+    /// With `libterrace.so`.
+    Shared,
+    /// With `libterrace.a`, and all else as shared libraries.
+    Archive,
+    /// With nothing but archives.
+    Static,
+}
+
+const WAYS: [Linked; 3] = [Linked::Shared, Linked::Archive, Linked::Static];
+
+/// Builds everything and installs it below a fresh folder; gives the prefix.
+fn prefix() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let target = folder().parent().expect("the folder lies in the target folder");
+        for package in ["terrace-capi", "terrace-static", "terrace-cli"] {
+            common::build(target, &["--package", package]);
+        }
+        let prefix = folder().join(format!("prefix-{}", std::process::id()));
+        let installed = install(&target.join("release/terrace"), &["--prefix", prefix.to_str().unwrap()]);
+        assert_fine(&installed);
+        assert_eq!(String::from_utf8(installed.stdout).unwrap().lines().count(), 5);
+        prefix
+    })
+}
+
+fn install(command: &Path, arguments: &[&str]) -> Output {
+    Command::new(command).arg("install").args(arguments).output().expect("the command can be started")
+}
+
+/// What pkg-config says for the installed library.
+fn package(prefix: &Path, arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("pkg-config")
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .args(arguments)
+        .arg("terrace")
+        .output()
+        .expect("pkg-config can be started");
+    assert_fine(&output);
+    String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+fn compiler(source: &str) -> Command {
+    let mut command = if source.ends_with(".cpp") {
+        let mut command = Command::new("g++");
+        command.arg("-std=gnu++17");
+        command
+    } else {
+        Command::new("gcc")
+    };
+    command.args([
+        "-O1",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-function",
+        "-Wno-alloc-size-larger-than",
+        "-pthread",
+        "-fno-builtin",
+    ]);
+    command
+}
+
+/// Compiles a source of `tests/c` by what pkg-config says.
+fn compile(source: &str, linked: Linked) -> PathBuf {
+    let prefix = prefix();
+    let program = prefix.join(format!("{}-{linked:?}", source.replace('.', "-")));
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _compiling = COMPILING.lock();
+    if program.exists() {
+        return program;
+    }
+    let mut command = compiler(source);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source)).arg("-o").arg(&program);
+    command.args(package(prefix, &["--cflags"]));
+    let mut libraries = package(prefix, if linked == Linked::Shared { &["--libs"] } else { &["--libs", "--static"] });
+    match linked {
+        Linked::Shared => libraries.push(format!("-Wl,-rpath,{}", prefix.join("lib").display())),
+        Linked::Archive => {
+            libraries.iter_mut().filter(|word| *word == "-lterrace").for_each(|word| *word = "-l:libterrace.a".into())
+        }
+        Linked::Static => libraries.push("-static".into()),
+    }
+    let compiled = command.args(libraries).output().expect("the compiler can be started");
+    assert!(compiled.status.success(), "{source}, {linked:?}:\n{}", String::from_utf8_lossy(&compiled.stderr));
+    program
+}
+
+fn run(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(program);
+    // Cargo names folders here, in which there may be another build of the library.
+    command.env_remove("LD_LIBRARY_PATH").args(arguments).envs(environment.iter().copied());
+    run_within(&mut command, TIME_LIMIT)
+}
+
+/// A report at exit says that the program's heap was this library's, and that it was used.
+#[track_caller]
+fn assert_on_terrace(program: &Path, arguments: &[&str]) {
+    let output = run(program, arguments, &[("TERRACE_STATS", "1")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.starts_with("terrace: process "), "{said}");
+    let refills = said.lines().find_map(|line| line.strip_prefix("slow paths ")).expect("the report counts refills");
+    assert!(refills.split(' ').next().unwrap().parse::<usize>().unwrap() > 10, "{said}");
+}
+
+#[test]
+fn a_program_in_c_links_in_every_way() {
+    for linked in WAYS {
+        let program = compile("linked.c", linked);
+        assert_fine(&run(&program, &["1"], &[]));
+        assert_on_terrace(&program, &["1"]);
+    }
+}
+
+#[test]
+fn a_program_in_cpp_links_in_every_way() {
+    for linked in WAYS {
+        let program = compile("linked.cpp", linked);
+        assert_fine(&run(&program, &[], &[]));
+        assert_on_terrace(&program, &[]);
+    }
+}
+
+#[test]
+fn a_program_s_own_options_count_and_the_environment_goes_before() {
+    for linked in WAYS {
+        let program = compile("linked.c", linked);
+        assert_fine(&run(&program, &["1"], &[]));
+        assert_fine(&run(&program, &["0"], &[("TERRACE_MMAP_THRESHOLD", "1048576")]));
+    }
+}
+
+#[test]
+fn a_program_with_more_rights_than_its_caller_does_not_look_at_the_environment() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("only root can start a program for another user: not tested");
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("terrace-secure-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("program");
+    fs::copy(compile("linked.c", Linked::Archive), &program).unwrap();
+    let environment = [("TERRACE_MMAP_THRESHOLD", "1048576"), ("TERRACE_ARENAS", "many"), ("TERRACE_STATS", "1")];
+    let mut said = Vec::new();
+    for mode in [0o755, 0o4755] {
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("secure").envs(environment).current_dir("/").uid(65534).gid(65534);
+        let output = run_within(&mut command, TIME_LIMIT);
+        assert!(output.status.success(), "{output:?}");
+        said.push((String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap()));
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    // Without the bit the caller's options count; with it only the program's own do.
+    assert_eq!(said[0].0, "0 0\n");
+    assert!(said[0].1.contains("TERRACE_ARENAS must be") && said[0].1.contains("terrace: process "), "{}", said[0].1);
+    assert_eq!(said[1], ("1 1\n".to_owned(), String::new()), "is the folder for temporary files mounted nosuid?");
+}
+
+#[test]
+fn the_header_is_valid_in_c_and_cpp_by_itself_and_after_the_system_s() {
+    let header = prefix().join("include/terrace.h");
+    for language in [["-xc", "-std=c99"], ["-xc", "-std=gnu2x"], ["-xc++", "-std=c++11"], ["-xc++", "-std=c++20"]] {
+        for before in [&[][..], &["-include", "stdlib.h", "-include", "malloc.h"]] {
+            let checked = Command::new("gcc")
+                .args(language)
+                .args(["-fsyntax-only", "-pedantic", "-Wall", "-Wextra", "-Wstrict-prototypes", "-Werror"])
+                .args(&before[..])
+                .arg("-include")
+                .arg(&header)
+                .arg("/dev/null")
+                .output()
+                .expect("the compiler can be started");
+            let said = String::from_utf8_lossy(&checked.stderr).replace("cc1plus: warning: command-line option", "");
+            assert!(checked.status.success(), "{language:?} {before:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_package_s_files_do_not_mention_the_folder_they_are_put_together_in() {
+    let destdir = folder().join(format!("destdir-{}", std::process::id()));
+    let command = prefix().join("bin/terrace");
+    // The installed command finds nothing to install beside it: it says so, and leaves no half of it.
+    let refused = install(&command, &["--prefix", "/usr", "--destdir", destdir.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(125));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("libterrace.so could not be installed") && said.lines().count() == 1, "{said}");
+    fs::remove_dir_all(&destdir).unwrap();
+
+    let target = folder().parent().unwrap().join("release/terrace");
+    assert_fine(&install(&target, &["--prefix", "/usr", "--destdir", destdir.to_str().unwrap()]));
+    let package_file = fs::read_to_string(destdir.join("usr/lib/pkgconfig/terrace.pc")).unwrap();
+    assert!(package_file.starts_with("prefix=/usr\n"), "{package_file}");
+    for (name, mode) in [("bin/terrace", 0o755), ("lib/libterrace.so", 0o755), ("lib/libterrace.a", 0o644)] {
+        use std::os::unix::fs::PermissionsExt;
+        let found = fs::metadata(destdir.join("usr").join(name)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, mode, "{name}");
+    }
+    assert_eq!(package(&destdir.join("usr"), &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
+    fs::remove_dir_all(&destdir).unwrap();
+}
