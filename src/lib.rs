@@ -45,7 +45,9 @@ pub mod sync;
 mod tcache;
 mod verify;
 
-pub use options::{CompiledOptions, OptionDescription, OptionError, options};
+#[doc(hidden)]
+pub use options::bytes_of;
+pub use options::{OptionDescription, OptionError, options};
 pub use statistics::{ClassStatistics, Statistics, SystemCallStatistics, statistics};
 #[doc(hidden)]
 pub use verify::verify;

@@ -416,38 +416,43 @@ fn distance(name: &[u8], given: &[u8]) -> usize {
     row[given.len()]
 }
 
-/// Compiles options into a program: `terrace::options!("purge_delay_ms=500,arenas=2")`, once, anywhere in it. A C program
+/// Compiles options into a program: `terrace::options!("purge_delay_ms=500,arenas=2");`, once, anywhere in it. A C program
 /// defines `const char *terrace_options = "purge_delay_ms=500,arenas=2";` instead. The environment goes before.
+///
+/// On processors other than x86-64 and aarch64 it has no effect.
 #[macro_export]
 macro_rules! options {
     ($list:literal) => {
-        const _: () = {
-            #[used]
-            #[unsafe(no_mangle)]
-            #[allow(non_upper_case_globals)]
-            static terrace_options: $crate::CompiledOptions = $crate::CompiledOptions::new(
-                match ::core::ffi::CStr::from_bytes_with_nul(concat!($list, "\0").as_bytes()) {
-                    Ok(list) => list,
-                    Err(_) => panic!("options hold no zero bytes"),
-                },
+        #[doc(hidden)]
+        mod terrace_compiled_options {
+            static LIST: [u8; concat!($list, "\0").len()] = $crate::bytes_of(concat!($list, "\0"));
+            // In assembler, since the symbol has to be as weak here as where it is asked for: whoever optimises at link time sees
+            // both at once.
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            ::core::arch::global_asm!(
+                ".pushsection .data.rel.ro.terrace_options,\"aw\",@progbits",
+                ".weak terrace_options",
+                ".type terrace_options, @object",
+                ".size terrace_options, 8",
+                ".p2align 3",
+                "terrace_options:",
+                ".8byte {list}",
+                ".popsection",
+                list = sym LIST,
             );
-        };
+        }
     };
 }
 
-/// The C variable `terrace_options`: a pointer to text. Made by [`options!`].
+/// For [`options!`].
 #[doc(hidden)]
-#[repr(transparent)]
-pub struct CompiledOptions(*const core::ffi::c_char);
-
-// SAFETY: the pointer is to text that nobody changes.
-unsafe impl Sync for CompiledOptions {}
-
-impl CompiledOptions {
-    #[doc(hidden)]
-    pub const fn new(list: &'static CStr) -> Self {
-        Self(list.as_ptr())
+pub const fn bytes_of<const LEN: usize>(text: &str) -> [u8; LEN] {
+    let (mut bytes, mut i) = ([0; LEN], 0);
+    while i < LEN {
+        bytes[i] = text.as_bytes()[i];
+        i += 1;
     }
+    bytes
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ fn the_header_is_valid_in_c_and_cpp_by_itself_and_after_the_system_s() {
             let checked = Command::new("gcc")
                 .args(language)
                 .args(["-fsyntax-only", "-pedantic", "-Wall", "-Wextra", "-Wstrict-prototypes", "-Werror"])
-                .args(&before[..])
+                .args(before)
                 .arg("-include")
                 .arg(&header)
                 .arg("/dev/null")
