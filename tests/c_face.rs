@@ -242,6 +242,7 @@ program!(dying_threads, "dying_threads.c", [], {
     destructors_of_keys_allocate_and_free_in_every_round;
     detached_threads_leave_their_blocks_to_others;
     what_a_thread_that_only_frees_frees_is_used_again;
+    cancelled_threads_leave_their_blocks_to_others;
     thousands_of_short_threads_take_no_more_memory_than_their_blocks;
 });
 
@@ -256,6 +257,19 @@ program!(forks, "forks.c", [], {
     fork_handlers_registered_before_the_library_can_allocate;
     children_free_what_resting_threads_of_the_parent_hold;
 });
+
+program!(processes, "processes.c", [], {
+    programs_are_started_by_posix_spawn;
+    programs_are_started_by_vfork;
+    a_daemon_uses_what_it_inherited;
+    nobody_takes_the_library_for_jemalloc;
+    a_child_uses_all_sizes;
+});
+
+#[test]
+fn a_program_with_a_malloc_of_its_own_keeps_it() {
+    assert_fine(&run_within(&mut preloaded(&compile("own_malloc.c", &["-rdynamic"])), TIME_LIMIT));
+}
 
 /// Allocation before `main` and after it, in `dlopen` and `dlsym`, and the options.
 mod start {

@@ -15,9 +15,18 @@ fn late_library() -> &'static PathBuf {
 }
 
 fn run(library: &Path, how: &str) -> Output {
+    run_beside(None, library, how)
+}
+
+/// Runs the program, which loads the library late, with another one preloaded.
+fn run_beside(preloaded: Option<&Path>, library: &Path, how: &str) -> Output {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let path = PROGRAM.get_or_init(|| compile("late.c", &[]));
-    run_within(common::program(path).arg(library).arg(how).env("TERRACE_STATS", "1"), TIME_LIMIT)
+    let mut command = common::program(path);
+    if let Some(preloaded) = preloaded {
+        command.env("LD_PRELOAD", preloaded);
+    }
+    run_within(command.arg(library).arg(how).env("TERRACE_STATS", "1"), TIME_LIMIT)
 }
 
 /// How many caches the threads of the program had in all, by the statistics at its end.
@@ -41,6 +50,22 @@ fn caches_of_threads_that_end_are_taken_up_again() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(caches(&output) <= 4, "500 threads, one after the other, had {} caches", caches(&output));
     }
+}
+
+#[test]
+fn two_copies_in_one_process_do_not_disturb_each_other() {
+    // The copy has an own heap beside that of the library that was preloaded; both move the break.
+    let copy = folder().join(format!("libterrace-copy-{}.so", std::process::id()));
+    std::fs::copy(library(), &copy).unwrap();
+    for (first, second) in [(library(), copy.as_path()), (library(), late_library()), (copy.as_path(), library())] {
+        for how in ["keep", "unload"] {
+            let output = run_beside(Some(first), second, how);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{how}: {said}");
+            assert_eq!(said.matches("terrace: process ").count(), 2, "each copy reports at exit: {said}");
+        }
+    }
+    std::fs::remove_file(&copy).unwrap();
 }
 
 #[test]

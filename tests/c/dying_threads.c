@@ -204,6 +204,45 @@ static void what_a_thread_that_only_frees_frees_is_used_again(void) {
     CHECK(most < 24 * MIB, "%zu MiB were resident", most / MIB);
 }
 
+static void *allocate_until_cancelled(void *argument) {
+    _Atomic(struct item *) *place = argument;
+    uint64_t random = (uintptr_t)argument;
+    for (;;) {
+        // Cancelled at the test alone: had malloc or free been a point of cancellation, an item would be lost, or be here twice.
+        struct item *item = atomic_exchange(place, NULL);
+        if (item) {
+            verify(item + 1, item->size, item->seed);
+            free(item);
+        }
+        atomic_store(place, make_item(next_random(&random) % 60000, 7));
+        pthread_testcancel();
+    }
+    return NULL;
+}
+
+// pthreads(7), on cancellation points: malloc(3) and free(3) are not among those that are required to be or may be one.
+static void cancelled_threads_leave_their_blocks_to_others(void) {
+    enum { ROUNDS = 200 };
+    static _Atomic(struct item *) places[4];
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t threads[4];
+        for (int i = 0; i < 4; i++) {
+            CHECK(pthread_create(&threads[i], NULL, allocate_until_cancelled, &places[i]) == 0, "no thread");
+        }
+        usleep((unsigned)round * 10);
+        for (int i = 0; i < 4; i++) CHECK(pthread_cancel(threads[i]) == 0, "not cancelled");
+        for (int i = 0; i < 4; i++) {
+            void *result;
+            CHECK(pthread_join(threads[i], &result) == 0 && result == PTHREAD_CANCELED, "not cancelled");
+            struct item *item = atomic_exchange(&places[i], NULL);
+            CHECK(item, "an item is lost");
+            verify(item + 1, item->size, item->seed);
+            free(item);
+        }
+    }
+    CHECK(resident() < 40 * MIB, "%zu MiB are resident", resident() / MIB);
+}
+
 enum { SURVIVORS = 4000 };
 static _Atomic(struct item *) survivors[SURVIVORS];
 
@@ -253,6 +292,7 @@ static const struct test_case CASES[] = {
     CASE(destructors_of_keys_allocate_and_free_in_every_round),
     CASE(detached_threads_leave_their_blocks_to_others),
     CASE(what_a_thread_that_only_frees_frees_is_used_again),
+    CASE(cancelled_threads_leave_their_blocks_to_others),
     CASE(thousands_of_short_threads_take_no_more_memory_than_their_blocks),
 };
 

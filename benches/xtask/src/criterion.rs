@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         .map(|name| feature_of(name))
         .collect();
     let mut command = Command::new("cargo");
-    command.current_dir(shop.root.join("benches")).env("TERRACE_BENCH_LIBRARIES", objects.join(","));
+    command.current_dir(shop.root.join("benches")).env("BENCH_LIBRARIES", objects.join(","));
     command.args(["bench", "--bench", "allocators", "--features", &features.join(","), "--"]);
     let status = command.args(&options.arguments).status().map_err(|error| error.to_string())?;
     for reason in &shop.missing {
