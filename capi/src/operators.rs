@@ -2,9 +2,10 @@
 //!
 //! With memory at hand `operator new` is `malloc`. Without, the standard wants the new-handler called until it gives up, and
 //! then `std::bad_alloc` thrown: only the C++ library can throw, so the call goes on to its own operator, which tries `malloc`
-//! again, finds the handler and throws. An exception cannot pass a frame of Rust: both calls on that way stand last in
-//! their functions and are jumps, which optimised builds make of them (this package is never built without, see the workspace's
-//! profiles) and a test holds (`tests/cpp_face.rs`).
+//! again, finds the handler and throws. No frame of Rust is to be on the stack then: both calls on that way stand last in their
+//! functions and are jumps, which optimised builds make of them (this package is never built without, see the workspace's
+//! profiles). Should a compiler leave a call there, the exception still finds the frame's unwinding table, and nothing in it
+//! to clean up.
 //!
 //! Sized and aligned `operator delete` are `free`: the size is not looked at, so that a wrong one does no harm.
 //!
