@@ -280,7 +280,11 @@ impl Options {
             // No model switches it on, and each load of an atomic multiplies the schedules.
             return None;
         }
-        Some(self.perturb.load(Ordering::Relaxed) as u8).filter(|&byte| byte != 0)
+        Some(self.perturb_byte()).filter(|&byte| byte != 0)
+    }
+
+    pub(crate) fn perturb_byte(&self) -> u8 {
+        self.perturb.load(Ordering::Relaxed) as u8
     }
 
     /// Whether bad pointers are reported, and whether they end the process.

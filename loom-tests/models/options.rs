@@ -4,7 +4,8 @@
 use super::{Control, Model, join, spawn};
 use crate::options::{OPTIONS, STATS_LEN};
 use crate::sync::model::keep;
-use crate::{arena::Source, c_face, os};
+use crate::tcache::CACHES;
+use crate::{arena::Source, c_face, os, statistics};
 
 pub(super) const MODELS: &[fn() -> Model] = &[|| Model {
     name: "options_are_as_the_environment_says_or_as_they_were",
@@ -16,13 +17,18 @@ pub(super) const MODELS: &[fn() -> Model] = &[|| Model {
 }];
 
 fn body() {
-    for (name, value) in [
+    let variables = [
         ("TERRACE_ARENAS", "2"),
         ("TERRACE_SOURCE", "mmap"),
         ("TERRACE_PURGE_DELAY_MS", "5"),
         ("TERRACE_MMAP_THRESHOLD", "65536"),
+        ("TERRACE_TRIM_THRESHOLD", "8192"),
+        ("TERRACE_MMAP_MAX", "7"),
+        ("TERRACE_PERTURB", "9"),
+        ("TERRACE_CHECK_ACTION", "2"),
         ("TERRACE_STATS", "1"),
-    ] {
+    ];
+    for (name, value) in variables {
         // SAFETY: the threads of a model are coroutines of one real thread.
         unsafe { std::env::set_var(name, value) };
     }
@@ -42,8 +48,14 @@ fn body() {
     assert!(OPTIONS.source() == Source::Mappings && OPTIONS.arenas() == Some(2));
     assert_eq!(OPTIONS.stats(&mut [0; STATS_LEN]), Some(c"1"));
     assert!(os::page_size() == 4096 && c_face::malloc_usable_size(core::ptr::null_mut()) == 0);
-    // SAFETY: as above.
-    unsafe { std::env::remove_var("TERRACE_SOURCE") };
-    // SAFETY: as above.
-    unsafe { std::env::remove_var("TERRACE_STATS") };
+    assert_eq!((OPTIONS.kept_pages(), OPTIONS.mmap_max(), OPTIONS.perturb_byte()), (2, 7, 9));
+    assert_eq!(OPTIONS.check_action(), (false, true));
+    statistics::register_exit_report();
+    OPTIONS.forget_arenas();
+    CACHES.set_arena_count();
+    assert_eq!(OPTIONS.arenas(), None);
+    for (name, _) in variables {
+        // SAFETY: as above.
+        unsafe { std::env::remove_var(name) };
+    }
 }

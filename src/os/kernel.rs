@@ -375,3 +375,8 @@ pub(crate) fn set_slot(value: *const c_void) {
     let number = model::thread_number();
     KERNEL.with_borrow_mut(|kernel| kernel.slots.insert(number, value.expose_provenance()));
 }
+
+/// No process ends inside a model, so the function is never called.
+pub(crate) unsafe fn atexit(_: extern "C" fn()) -> c_int {
+    0
+}
