@@ -2,9 +2,9 @@
 -- replaced by a number.
 CREATE TABLE orders AS
 SELECT i AS id, i * 7919 % 5003 AS customer, i * 31 % 9973 AS amount, md5(i::text) AS token,
-    jsonb_build_object('id', i, 'items', jsonb_build_array(i % 10, 'item' || i % 1000), 'pad', repeat('x', (i % 50)::integer))
+    jsonb_build_object('id', i, 'items', jsonb_build_array(i % 10, 'item' || i % 1000), 'pad', repeat('x', i % 50))
         AS document
-FROM generate_series(1::bigint, :rows:) AS i;
+FROM generate_series(1, :rows:) AS i;
 CREATE INDEX ON orders (customer, amount DESC);
 CREATE INDEX ON orders USING gin (document);
 ANALYZE orders;
