@@ -13,8 +13,13 @@
 //! purge takes them from. *Clean* ones hold no memory of the kernel's, and those that read as zero say so, for `calloc`. No
 //! two free runs of one kind touch. Runs of different kinds stay apart, so that fresh pages stay known as fresh, and are
 //! taken together when neither alone is long enough.
+//!
+//! The few runs that were freed last are *recent*: they stand in a short row, whole, until a request of just their length
+//! takes one back, the latest first, or until anything else is asked for, which joins them with their neighbours. So a
+//! buffer that comes and goes costs no split and no join, and all other requests find the heap as if there were no row.
 
 use super::length_index::LengthIndex;
+use super::recent::Recent;
 use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
 use super::treap::{Links, Node};
 use crate::os;
@@ -30,6 +35,8 @@ pub(crate) enum RunState {
     Free = 1,
     Medium = 2,
     Slab = 3,
+    /// Free, and not joined with its neighbours yet.
+    Recent = 4,
 }
 
 /// The descriptor of a page; what it says counts for the whole run when it is the run's first.
@@ -90,7 +97,7 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    fn of(run: &'static Run) -> Self {
+    pub(super) fn of(run: &'static Run) -> Self {
         // SAFETY: descriptors lie at the head of registered segments.
         let segment = unsafe { Segment::containing(NonNull::from_ref(run).cast()) };
         let page = (ptr::from_ref(run).addr() - segment.runs.as_ptr().addr()) / size_of::<Run>();
@@ -129,6 +136,7 @@ pub(crate) struct GeneralHeap {
     dirty: LengthIndex,
     oldest: Cell<Option<&'static Run>>,
     newest: Cell<Option<&'static Run>>,
+    recent: Recent,
     pub(crate) free_pages: Cell<usize>,
     pub(crate) dirty_pages: Cell<usize>,
 }
@@ -143,6 +151,7 @@ impl GeneralHeap {
             dirty: LengthIndex::new(),
             oldest: Cell::new(None),
             newest: Cell::new(None),
+            recent: Recent::new(),
             free_pages: Cell::new(0),
             dirty_pages: Cell::new(0),
         }
@@ -164,9 +173,15 @@ impl GeneralHeap {
         run.state() == RunState::Free && run.pages() == MAX_RUN_PAGES && !run.is_dirty()
     }
 
-    /// Takes `pages` pages that start at a multiple of `align` pages: of the dirty runs, or else of the clean ones, the
-    /// shortest that holds them, the lowest among equals. What is left over stays free.
+    /// Takes `pages` pages that start at a multiple of `align` (a power of two) pages: a recent run of just that length, or of the dirty runs,
+    /// or else of the clean ones, the shortest that holds them, the lowest among equals. What is left over stays free.
     pub(crate) fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
+        if let Some(spot) = self.recent.take(pages, align) {
+            self.count_recent(spot.run(), usize::wrapping_sub);
+            spot.run().state.set(state);
+            return Some(Taken { spot, zeroed: false });
+        }
+        self.join_recent();
         let (run, start) = best_fit(&self.dirty, pages, align).or_else(|| best_fit(&self.clean, pages, align))?;
         Some(self.take_at(run, start, pages, state))
     }
@@ -213,10 +228,27 @@ impl GeneralHeap {
         Taken { spot, zeroed }
     }
 
-    /// Gives a run back, joined with its dirty neighbours.
+    /// Gives a run back.
     pub(crate) fn free(&self, spot: Spot) {
-        let pages = spot.run().pages();
-        self.free_pages_at(spot, pages);
+        if self.recent.is_full() {
+            self.join_recent();
+        }
+        spot.run().state.set(RunState::Recent);
+        self.recent.push(spot.run());
+        self.count_recent(spot.run(), usize::wrapping_add);
+    }
+
+    /// Joins the recent runs with their dirty neighbours.
+    fn join_recent(&self) {
+        while let Some(run) = self.recent.pop() {
+            self.count_recent(run, usize::wrapping_sub);
+            self.free_pages_at(Spot::of(run), run.pages());
+        }
+    }
+
+    fn count_recent(&self, run: &Run, count: fn(usize, usize) -> usize) {
+        self.free_pages.set(count(self.free_pages.get(), run.pages()));
+        self.dirty_pages.set(count(self.dirty_pages.get(), run.pages()));
     }
 
     fn free_pages_at(&self, spot: Spot, pages: usize) {
@@ -254,6 +286,7 @@ impl GeneralHeap {
             self.free_pages_at(spot.at(spot.page + pages), old - pages);
         } else if pages > old {
             let next = spot.at(spot.page + old);
+            self.join_recent();
             if end_of_row(next) < spot.page + pages {
                 return false;
             }
@@ -266,6 +299,7 @@ impl GeneralHeap {
     /// Returns to the kernel the memory of dirty runs that are at least `age_ms` old, up to about `budget` pages; says how
     /// many pages those were.
     pub(crate) fn purge(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
+        self.join_recent();
         let mut purged = 0;
         while let Some(run) = self.oldest.get() {
             // A stamp can be younger than `now`, which was read before the lock was taken.
@@ -362,6 +396,10 @@ impl GeneralHeap {
         while page < PAGES {
             let run = &segment.runs[page];
             assert!(run.state() != RunState::Inner && run.pages() > 0, "page {page} begins no run");
+            if run.state() == RunState::Recent {
+                assert!(self.recent.contains(run), "a recent run is lost");
+                free += run.pages();
+            }
             let dirty = (run.state() == RunState::Free).then(|| run.is_dirty());
             assert!(dirty.is_none() || dirty != before, "two free runs of one kind touch at page {page}");
             let last = &segment.runs[page + run.pages() - 1];
@@ -495,10 +533,24 @@ mod tests {
         for hole in [0, 2, 4, 6] {
             heap.free(runs[hole]);
         }
+        heap.join_recent();
         assert_eq!(take(&heap, 3).page, runs[2].page);
         assert_eq!(take(&heap, 2).page, runs[6].page);
         assert_eq!(take(&heap, 4).page, runs[4].page);
         assert_eq!(take(&heap, 6).page, runs[0].page);
+    }
+
+    #[test]
+    fn what_was_freed_last_serves_its_own_length_and_joins_for_any_other() {
+        let (heap, segment) = heap_with_a_segment();
+        let runs: std::vec::Vec<_> = [3, 3, 1, 3, 1].into_iter().map(|pages| take(&heap, pages)).collect();
+        [0, 1, 3].into_iter().for_each(|hole| heap.free(runs[hole]));
+        assert_eq!(take(&heap, 3).page, runs[3].page, "not the latest");
+        assert_eq!(take(&heap, 6).page, runs[0].page, "neighbours were not joined");
+        let many: std::vec::Vec<_> = (0..2 + super::super::recent::ROOM).map(|_| take(&heap, 2)).collect();
+        many.iter().for_each(|&run| heap.free(run));
+        assert_eq!(heap.check_segment(segment), MAX_RUN_PAGES - 11);
+        assert_eq!(heap.dirty_pages.get(), 2 * many.len());
     }
 
     #[test]

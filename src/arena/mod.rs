@@ -9,6 +9,7 @@
 
 mod general_heap;
 mod length_index;
+mod recent;
 mod segment;
 mod segment_map;
 mod slab;
@@ -144,8 +145,9 @@ impl Arenas {
         growth: Growth,
     ) -> Option<Pages> {
         let count = self.count();
-        let first = hint.get() % count;
-        if HEADER_PAGES.next_multiple_of(align) + pages > PAGES {
+        // A hint may be older than a lower count.
+        let first = if hint.get() < count { hint.get() } else { 0 };
+        if ((HEADER_PAGES + align - 1) & !(align - 1)) + pages > PAGES {
             // Not even an empty segment has such a run.
             return None;
         }
@@ -307,9 +309,10 @@ fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut 
     for_each_run(segment, |page, run| {
         let bytes = run.pages() * PAGE;
         match run.state() {
-            RunState::Free => {
+            state @ (RunState::Free | RunState::Recent) => {
                 totals.free_runs += 1;
-                let resident = residency.bytes(page, run.pages(), run.is_dirty());
+                let touched = state == RunState::Recent || run.is_dirty();
+                let resident = residency.bytes(page, run.pages(), touched);
                 totals.free_dirty += resident;
                 totals.free_clean += bytes - resident;
             }

@@ -241,10 +241,13 @@ pub(crate) fn start() -> bool {
     lifecycle::own_or_attach().is_some()
 }
 
+/// A medium or large block that comes or goes counts as so many slow calls: the clock is looked at every fourth time.
+const CALLS_OF_A_RUN: u32 = 8;
+
 /// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.
 pub(crate) fn tick() {
     if let Some(cache) = lifecycle::own() {
-        cache.look_at_clock();
+        cache.count_calls(CALLS_OF_A_RUN);
     }
 }
 

@@ -124,9 +124,16 @@ impl ThreadCache {
     /// Looks at the clock now and then, and does the housekeeping when it is due.
     #[inline(always)]
     pub(super) fn tick(&'static self) {
-        let calls = self.slow_calls.get().wrapping_add(1);
-        self.slow_calls.set(calls);
-        if calls.is_multiple_of(CALLS_BETWEEN_CLOCKS) {
+        self.count_calls(1);
+    }
+
+    /// Counts a call as that many slow ones.
+    #[inline(always)]
+    pub(super) fn count_calls(&'static self, calls: u32) {
+        let before = self.slow_calls.get();
+        let now = before.wrapping_add(calls);
+        self.slow_calls.set(now);
+        if before / CALLS_BETWEEN_CLOCKS != now / CALLS_BETWEEN_CLOCKS {
             self.look_at_clock();
         }
     }
