@@ -68,12 +68,6 @@ impl BlockPtr {
         unsafe { sync::write(self.next_place(), next) }
     }
 
-    /// Writes the byte through the first `len` bytes, which the block must have.
-    pub(crate) fn fill(self, byte: u8, len: usize) {
-        // SAFETY: the block is free and in the caller's hands.
-        unsafe { self.start().write_bytes(byte, len) };
-    }
-
     fn parcel(self) -> Parcel {
         // SAFETY: as in `next`; word 1 of a chain's head was written when the chain was pushed.
         Parcel(unsafe { sync::read(self.parcel_place()) })

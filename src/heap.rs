@@ -10,6 +10,7 @@ use crate::arena::{
     self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
     slab_containing, slice_index,
 };
+use crate::attended;
 use crate::large::LARGE;
 use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
@@ -34,7 +35,11 @@ pub(crate) struct Fresh {
 /// `size` bytes aligned to 16; null, with `errno` set, when there is no memory.
 #[inline(always)]
 pub(crate) fn allocate_c(size: usize) -> *mut u8 {
-    if size <= TABLE_MAX { tcache::allocate(SizeClass::by_table(size)) } else { allocate_beyond_table(size) }
+    if size <= TABLE_MAX {
+        tcache::allocate(SizeClass::by_table(size), size, C_ALIGN)
+    } else {
+        allocate_beyond_table(size)
+    }
 }
 
 /// As [`allocate_c`], if the calling thread has such a block at hand; the caller of this goes on to that.
@@ -46,8 +51,8 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
 #[inline(never)]
 fn allocate_beyond_table(size: usize) -> *mut u8 {
     match SizeClass::of(size) {
-        Some(class) => tcache::allocate(class),
-        None => start_of(allocate_pages(size, C_ALIGN), size),
+        Some(class) => tcache::allocate(class, size, C_ALIGN),
+        None => start_of(allocate_beyond_slabs(size, C_ALIGN)),
     }
 }
 
@@ -55,7 +60,7 @@ fn allocate_beyond_table(size: usize) -> *mut u8 {
 #[inline(always)]
 pub(crate) fn allocate_layout(size: usize, align: usize) -> *mut u8 {
     match class_of_layout(size, align) {
-        Some(class) => tcache::allocate(class),
+        Some(class) => tcache::allocate(class, size, align),
         None => allocate_aligned(size, align),
     }
 }
@@ -76,20 +81,14 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
 #[inline(never)]
 pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     match SizeClass::of_layout(size, align) {
-        Some(class) => tcache::allocate(class),
-        None => start_of(allocate_pages(size, align), size),
+        Some(class) => tcache::allocate(class, size, align),
+        None => start_of(allocate_beyond_slabs(size, align)),
     }
 }
 
-fn start_of(fresh: Option<Fresh>, size: usize) -> *mut u8 {
+fn start_of(fresh: Option<Fresh>) -> *mut u8 {
     match fresh {
-        Some(fresh) => {
-            if let Some(byte) = OPTIONS.perturb() {
-                // SAFETY: the block has at least `size` bytes, and nobody else knows it yet.
-                unsafe { fresh.start.write_bytes(!byte, size) };
-            }
-            fresh.start.as_ptr()
-        }
+        Some(fresh) => fresh.start.as_ptr(),
         None => {
             os::set_errno(libc::ENOMEM);
             ptr::null_mut()
@@ -100,10 +99,10 @@ fn start_of(fresh: Option<Fresh>, size: usize) -> *mut u8 {
 /// Zeroed memory for a layout; null, with `errno` set, when there is none.
 pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass>) -> *mut u8 {
     let (start, zeroed) = match class {
-        Some(class) => (tcache::allocate(class), false),
-        None => match allocate_pages(size, align) {
+        Some(class) => (tcache::allocate(class, size, align), false),
+        None => match allocate_beyond_slabs(size, align) {
             Some(fresh) => (fresh.start.as_ptr(), fresh.zeroed),
-            None => (start_of(None, 0), true),
+            None => (start_of(None), true),
         },
     };
     if !start.is_null() && !zeroed {
@@ -113,8 +112,15 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
     start
 }
 
+fn allocate_beyond_slabs(size: usize, align: usize) -> Option<Fresh> {
+    if OPTIONS.attended() {
+        return attended::allocate(size, align, None).map(|start| Fresh { start, zeroed: false });
+    }
+    allocate_pages(size, align)
+}
+
 /// A run of pages, or a mapping.
-fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
+pub(crate) fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     tcache::tick();
     if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.count() >= OPTIONS.mmap_max()))
         && align < MAX_RUN_ALIGN
@@ -183,11 +189,9 @@ unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
 
 #[inline(never)]
 fn free_medium(start: NonNull<u8>) {
-    if let Some(byte) = OPTIONS.perturb()
-        && let Some(size) = ARENAS.medium_size(start)
-    {
-        // SAFETY: the block has that many bytes, and the caller of `free` gives it up.
-        unsafe { start.write_bytes(byte, size) };
+    if OPTIONS.attended() {
+        // SAFETY: the caller of `free` gives up what starts there.
+        return unsafe { attended::free(start) };
     }
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", start.as_ptr(), fault_inside(start));
@@ -200,11 +204,9 @@ fn free_medium(start: NonNull<u8>) {
 #[inline(never)]
 unsafe fn free_outside(address: *mut u8) {
     let Some(start) = NonNull::new(address) else { return };
-    if let Some(byte) = OPTIONS.perturb()
-        && let Some(block) = LARGE.find(start)
-    {
-        // SAFETY: the block has that many bytes, and the caller gives it up.
-        unsafe { start.write_bytes(byte, block.len) };
+    if OPTIONS.attended() {
+        // SAFETY: the caller's promise.
+        return unsafe { attended::free(start) };
     }
     if !LARGE.free(start) {
         report::bad_pointer("free", address, fault_outside(start));
@@ -238,14 +240,14 @@ pub(crate) unsafe fn free_layout(start: *mut u8, size: usize, align: usize) {
 }
 
 /// What an address that the program calls a block is.
-enum Block {
+pub(crate) enum Block {
     Small(SizeClass),
     Medium(usize),
     Large(usize),
 }
 
 impl Block {
-    fn usable_size(&self) -> usize {
+    pub(crate) fn usable_size(&self) -> usize {
         match *self {
             Block::Small(class) => class.block_size(),
             Block::Medium(size) | Block::Large(size) => size,
@@ -260,7 +262,8 @@ fn find(call: &str, start: NonNull<u8>) -> Option<Block> {
     found.map_err(|fault| report::bad_pointer(call, start.as_ptr(), fault)).ok()
 }
 
-fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
+/// Finds the block that starts at an address, or says what is there instead.
+pub(crate) fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
     if !arena::contains(start.as_ptr()) {
         return LARGE.find(start).map(|mapping| Block::Large(mapping.len)).ok_or_else(|| fault_outside(start));
     }
@@ -331,6 +334,18 @@ fn fault_inside(address: NonNull<u8>) -> Fault {
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
 pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
+    if OPTIONS.attended() {
+        // SAFETY: the caller's promise.
+        let plain = || unsafe { reallocate_c_plainly(start, size) };
+        // SAFETY: the caller's promise.
+        return unsafe { attended::reallocate(start, size, C_ALIGN, plain) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { reallocate_c_plainly(start, size) }
+}
+
+#[inline(always)]
+unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
     let Some(block) = find("realloc", start) else {
         os::set_errno(libc::EINVAL);
         return ptr::null_mut();
@@ -365,6 +380,18 @@ pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
 /// # Safety
 /// The block must have been allocated for the old layout; the caller gives it up unless the result is null.
 pub(crate) unsafe fn reallocate_layout(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
+    if OPTIONS.attended() {
+        // SAFETY: the caller's promise.
+        let plain = || unsafe { reallocate_layout_plainly(start, old_size, align, size) };
+        // SAFETY: the caller's promise.
+        return unsafe { attended::reallocate(start, size, align, plain) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { reallocate_layout_plainly(start, old_size, align, size) }
+}
+
+#[inline(always)]
+unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
     let (old_class, class) = (class_of_layout(old_size, align), class_of_layout(size, align));
     if old_class.is_some() && old_class == class {
         return start.as_ptr();
@@ -408,11 +435,32 @@ pub(crate) unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *
     to
 }
 
+/// Gives the memory of a block back, past all magazines and outboxes.
+///
+/// # Safety
+/// `look_up` has found this block at `start`, and the caller gives it up.
+pub(crate) unsafe fn release(start: NonNull<u8>, block: &Block) {
+    let found = match block {
+        Block::Small(_) => {
+            // SAFETY: the caller's promise.
+            unsafe { tcache::give_back(start) };
+            return;
+        }
+        Block::Medium(_) => ARENAS.free_medium(start).is_ok(),
+        Block::Large(_) => LARGE.free(start),
+    };
+    if !found {
+        // Another thread was faster: both freed it.
+        report::bad_pointer("free", start.as_ptr(), Fault::Freed { size: block.usable_size() });
+    }
+    tcache::tick();
+}
+
 /// Reads the options, if the environment was not there yet when the first call came.
 pub(crate) fn read_options() {
     if OPTIONS.read_environment() {
         ARENAS.initialise(OPTIONS.source());
-        if OPTIONS.perturb().is_some() {
+        if OPTIONS.attended() {
             // What is at hand already would be handed out as it is.
             tcache::flush();
         }

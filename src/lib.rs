@@ -19,6 +19,7 @@
 extern crate std;
 
 mod arena;
+mod attended;
 mod block;
 #[doc(hidden)]
 pub mod c_face;

@@ -28,7 +28,8 @@ pub(crate) struct Options {
     trim_threshold: AtomicUsize,
     mmap_threshold: AtomicUsize,
     mmap_max: AtomicUsize,
-    perturb: AtomicU32,
+    /// Why calls are attended: the byte of `perturb` in its lowest bits, then the bits below; 0 while they are not.
+    attended: AtomicU32,
     check_action: AtomicU32,
     /// What `stats` says, ended by a zero: a copy, since programs overwrite their environment. Empty if it asks for
     /// nothing; cut off where it is too long for a path.
@@ -39,6 +40,8 @@ pub(crate) struct Options {
 
 /// Room for the value of `stats`, in bytes.
 pub(crate) const STATS_LEN: usize = if cfg!(loom) { 4 } else { 1024 };
+/// The bits of `attended` that are the byte of `perturb`.
+const PERTURB_BITS: u32 = 0xff;
 /// The longest delay, in milliseconds: as good as never, and below half of what a 32-bit clock counts.
 const NEVER_MS: usize = i32::MAX as usize;
 /// What the largest run of pages holds, in bytes.
@@ -127,7 +130,7 @@ static TABLE: [OptionDescription; 9] = [
         values: "0 to 255",
         default: "0",
         meaning: "unless 0, new blocks are filled with the complement of this byte, and freed ones with it; slow",
-        kind: Kind::Number { least: 0, most: 255, store: |o, n| o.perturb.store(n as u32, Ordering::Relaxed) },
+        kind: Kind::Number { least: 0, most: 255, store: |o, n| o.change_attended(PERTURB_BITS, n as u32) },
     },
     OptionDescription {
         name: "check_action",
@@ -235,7 +238,7 @@ impl Options {
             trim_threshold: AtomicUsize::new(0),
             mmap_threshold: AtomicUsize::new(1 << 20),
             mmap_max: AtomicUsize::new(usize::MAX),
-            perturb: AtomicU32::new(0),
+            attended: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
             stats: [const { AtomicU8::new(0) }; STATS_LEN],
             read: AtomicU32::new(0),
@@ -274,17 +277,25 @@ impl Options {
         self.mmap_max.load(Ordering::Relaxed)
     }
 
-    /// The byte that freed blocks are filled with, and new ones with its complement.
-    pub(crate) fn perturb(&self) -> Option<u8> {
-        if cfg!(loom) {
-            // No model switches it on, and each load of an atomic multiplies the schedules.
-            return None;
-        }
-        Some(self.perturb_byte()).filter(|&byte| byte != 0)
+    /// Whether every call takes the slow path and comes to `attended`.
+    pub(crate) fn attended(&self) -> bool {
+        // No model switches it on, and each load of an atomic multiplies the schedules.
+        !cfg!(loom) && self.attended.load(Ordering::Relaxed) != 0
     }
 
+    /// The byte that freed blocks are filled with, and new ones with its complement; 0: neither is filled.
     pub(crate) fn perturb_byte(&self) -> u8 {
-        self.perturb.load(Ordering::Relaxed) as u8
+        (self.attended.load(Ordering::Relaxed) & PERTURB_BITS) as u8
+    }
+
+    /// Replaces those bits of `attended`, and none that another call sets meanwhile.
+    fn change_attended(&self, bits: u32, to: u32) {
+        let mut before = self.attended.load(Ordering::Relaxed);
+        while let Err(other) =
+            self.attended.compare_exchange(before, (before & !bits) | to, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            before = other;
+        }
     }
 
     /// Whether bad pointers are reported, and whether they end the process.

@@ -102,9 +102,9 @@ impl Magazine {
         ample
     }
 
-    /// While blocks are perturbed, nothing may be pushed: the list counts as having had its pops.
+    /// While calls are attended, nothing may be pushed: the list counts as having had its pops.
     fn set_room(&self, room: i32) {
-        let (room, taken) = if OPTIONS.perturb().is_none() { (room, 0) } else { (0, room) };
+        let (room, taken) = if OPTIONS.attended() { (0, room) } else { (room, 0) };
         self.room.set(room);
         self.taken.set(taken);
     }

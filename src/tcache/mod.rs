@@ -22,21 +22,23 @@
 //! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
 //! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
 
+mod attended;
 mod fork;
 mod inbox;
 mod lifecycle;
 mod magazine;
 mod outbox;
-mod perturbing;
 mod settling;
 mod slab_sets;
 mod slot;
 
+pub(crate) use attended::give_back;
 pub(crate) use lifecycle::CACHES;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, lifecycle::Caches};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
+use crate::attended as calls;
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
@@ -128,12 +130,13 @@ impl OldList {
 #[inline]
 fn cold_path() {}
 
-/// Takes a block of the class; null, with `errno` set, when there is no memory.
+/// Takes a block of the class, for a request of `size` bytes aligned to `align`; null, with `errno` set, when there is no
+/// memory.
 #[inline(always)]
-pub(crate) fn allocate(class: SizeClass) -> *mut u8 {
+pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
     match slot::get().magazine(class).pop() {
         Some(block) => block.start().as_ptr(),
-        None => allocate_slow(class),
+        None => allocate_slow(class, size, align),
     }
 }
 
@@ -157,7 +160,7 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     if unsafe { descriptor.is_owned_by(cache.owner()) } {
         if let Err(refusal) = cache.magazine(class).push(block) {
             cold_path();
-            push_slow(block, refusal);
+            push_slow(block, class, refusal);
         }
     } else {
         cold_path();
@@ -194,7 +197,7 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
     let block = unsafe { BlockPtr::from_start(start) };
     if let Err(refusal) = cache.magazine(class).push(block) {
         cold_path();
-        push_slow(block, refusal);
+        push_slow(block, class, refusal);
     }
     true
 }
@@ -282,13 +285,10 @@ pub(crate) fn check_own() {
 
 #[cold]
 #[inline(never)]
-fn allocate_slow(class: SizeClass) -> *mut u8 {
-    let block = match lifecycle::own_or_attach() {
-        Some(cache) => cache.refill(class),
-        None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
-    };
-    match block {
-        Some(block) => block.start().as_ptr(),
+fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 {
+    let start = if OPTIONS.attended() { calls::allocate(size, align, Some(class)) } else { take(class) };
+    match start {
+        Some(start) => start.as_ptr(),
         None => {
             os::set_errno(libc::ENOMEM);
             core::ptr::null_mut()
@@ -296,19 +296,30 @@ fn allocate_slow(class: SizeClass) -> *mut u8 {
     }
 }
 
+/// Takes a block of a class that the calling thread has not at hand.
+pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
+    let block = match lifecycle::own_or_attach() {
+        Some(cache) => cache.refill(class),
+        None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
+    };
+    block.map(BlockPtr::start)
+}
+
+/// A push onto the magazine of the class was refused.
 #[cold]
 #[inline(never)]
-fn push_slow(block: BlockPtr, refusal: Refusal) {
-    // SAFETY: blocks lie in registered segments.
-    let class = unsafe { slab_containing(block.start()) }.class();
+fn push_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     if matches!(refusal, Refusal::OnTop) {
         // Nothing was done with the block yet.
         return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
     }
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
-    if let Some(byte) = OPTIONS.perturb() {
-        return cache.push_perturbed(class, block, byte);
+    if OPTIONS.attended() {
+        // The refused push took of the room.
+        let _ = cache.magazine(class).make_room(class);
+        // SAFETY: whoever freed the block gave it up.
+        return unsafe { calls::free(block.start()) };
     }
     if !cache.magazine(class).make_room(class) {
         return cache.push_rotating(class, block);
@@ -343,12 +354,12 @@ fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
 
 #[inline(never)]
 fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
+    if OPTIONS.attended() {
+        // SAFETY: whoever freed the block gave it up.
+        return unsafe { calls::free(block.start()) };
+    }
     let class = slab.class();
     let owner = known(slab.owner(), block, class);
-    if let Some(byte) = OPTIONS.perturb() {
-        block.fill(byte, class.block_size());
-        return lifecycle::send_alone(owner, class, block);
-    }
     let Some(cache) = lifecycle::own_or_attach() else {
         return lifecycle::send_alone(owner, class, block);
     };
@@ -432,7 +443,7 @@ impl ThreadCache {
         // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
         // allocator, which filled it.
         if let Err(refusal) = self.magazine(class).push(block) {
-            push_slow(block, refusal);
+            push_slow(block, class, refusal);
         }
     }
 
@@ -445,8 +456,8 @@ impl ThreadCache {
             list = self.fetch(class)?;
         }
         let magazine = self.magazine(class);
-        if let Some(byte) = OPTIONS.perturb() {
-            return self.take_perturbed(class, list, byte);
+        if OPTIONS.attended() {
+            return self.take_attended(class, list);
         }
         if magazine.count(class) > 0 {
             // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.

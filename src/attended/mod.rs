@@ -1,0 +1,68 @@
+//! Attended calls: while something wants to know of every call, each one takes the slow path and comes by here.
+//!
+//! ```text
+//!  malloc, Box::new ──▶ fast path: the magazine is empty ──▶ slow path ──▶ attended::allocate   ──▶ a block of the heap
+//!  free, drop       ──▶ fast path: there is no room      ──▶ slow path ──▶ attended::free       ──▶ back to the heap
+//!  realloc          ──────────────────────────────────────────────────▶ attended::reallocate ──▶ both
+//! ```
+//!
+//! The fast paths pay nothing for it: they miss as they would any other time (`tcache/attended.rs`), and the slow path looks at
+//! one word of the options. Whoever wants to see every call switches a bit of that word on, empties the magazines by
+//! `tcache::flush`, and adds itself to the functions here. The first is `perturb`: it fills blocks when they are handed out and
+//! when they are freed, to bring reads of stale memory to light.
+//!
+//! The models do not come here (`Options::attended`): there is no protocol between threads, only calls of the layers below,
+//! which have their own models.
+
+use crate::heap::{self, Block};
+use crate::options::OPTIONS;
+use crate::report;
+use crate::size_class::SizeClass;
+use crate::tcache;
+use core::ptr::NonNull;
+
+/// A block for a request of `size` bytes aligned to `align`, in C or Rust, zeroed or not: whoever wants zeroes writes them
+/// afterwards. `class` is the size class that serves such a request, if one does. `None` when there is no memory.
+pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>) -> Option<NonNull<u8>> {
+    let (start, len) = match class {
+        Some(class) => (tcache::take(class)?, class.block_size()),
+        None => (heap::allocate_pages(size, align)?.start, size),
+    };
+    if let byte @ 1.. = OPTIONS.perturb_byte() {
+        // SAFETY: the block has at least that many bytes, and nobody else knows it yet.
+        unsafe { start.write_bytes(!byte, len) };
+    }
+    Some(start)
+}
+
+/// Frees the block at an address, whatever it is. Anything that is no block is reported.
+///
+/// # Safety
+/// The caller gives up the block that starts at the address, if one does.
+pub(crate) unsafe fn free(start: NonNull<u8>) {
+    let block: Block = match heap::look_up(start) {
+        Ok(block) => block,
+        Err(fault) => return report::bad_pointer("free", start.as_ptr(), fault),
+    };
+    if let byte @ 1.. = OPTIONS.perturb_byte() {
+        // SAFETY: the block has that many bytes, and the caller gives it up.
+        unsafe { start.write_bytes(byte, block.usable_size()) };
+    }
+    // SAFETY: the block was found there, and the caller gives it up.
+    unsafe { heap::release(start, &block) };
+}
+
+/// Changes the size of the block at an address to `size` bytes, aligned to `align`; null, with `errno` set and the block
+/// untouched, when there is no memory. `plainly` does it as if the call were not attended; what it allocates and frees comes by
+/// here by itself.
+///
+/// # Safety
+/// The caller gives up the block at `start` unless the result is null.
+pub(crate) unsafe fn reallocate(
+    _start: NonNull<u8>,
+    _size: usize,
+    _align: usize,
+    plainly: impl FnOnce() -> *mut u8,
+) -> *mut u8 {
+    plainly()
+}
