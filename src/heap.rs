@@ -497,7 +497,9 @@ fn take_effect(option: &OptionDescription) {
     match option.name {
         "source" => ARENAS.initialise(OPTIONS.source()),
         "arenas" => CACHES.set_arena_count(),
-        "perturb" => tcache::flush(),
+        "perturb" => {
+            tcache::flush();
+        }
         _ => {}
     }
 }
@@ -505,10 +507,7 @@ fn take_effect(option: &OptionDescription) {
 /// Returns to the kernel all free memory that can be returned now, but for about `kept` bytes of each arena; whether there
 /// was any.
 pub(crate) fn purge_keeping(kept: usize) -> bool {
-    // Pages that go from inside slabs show in the calls alone; another thread's call in between counts as this one's.
-    let calls = os::SYSTEM_CALLS.madvise.get();
-    tcache::flush();
-    let from_slabs = os::SYSTEM_CALLS.madvise.get() != calls;
+    let from_slabs = tcache::flush() > 0;
     let from_arenas = ARENAS.purge_keeping(kept.div_ceil(PAGE), 0, usize::MAX, true) > 0;
     LARGE.purge(0) > 0 || from_arenas || from_slabs
 }

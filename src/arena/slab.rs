@@ -544,7 +544,7 @@ fn whole_kernel_pages(candidates: u64, uncarved: u64) -> (u64, u64) {
     (returned, returned & candidates)
 }
 
-/// What one slab of a class can hold, in blocks; for tests and statistics.
+/// What one slab of a class can hold, in blocks.
 pub(crate) const fn capacity_for(class: SizeClass) -> usize {
     slices_for(class) * SLICE_SIZE / class.block_size()
 }

@@ -267,13 +267,13 @@ pub(crate) fn send_off() {
 }
 
 /// Settles all that the calling thread holds and what others sent to any thread, and gives back the memory of all free pages
-/// in slabs.
-pub(crate) fn flush() {
+/// in slabs; says how many pages those were.
+pub(crate) fn flush() -> usize {
     if let Some(cache) = lifecycle::own() {
         cache.empty_out();
     }
     let now = os::clock_ms();
-    CACHES.iter().for_each(|cache| cache.keep_house_of_idle(now, 0, usize::MAX));
+    CACHES.iter().map(|cache| cache.keep_house_of_idle(now, 0, usize::MAX)).sum()
 }
 
 /// Checks the calling thread's cache. Panics where it is not whole.

@@ -105,12 +105,13 @@ impl ThreadCache {
         }
     }
 
-    /// Does for an idle owner what its own housekeeping would do, except for what it has at hand.
-    pub(super) fn keep_house_of_idle(&self, now_ms: u64, age_ms: u32, budget: usize) {
-        if let Some(mut slabs) = self.slabs.try_lock() {
+    /// Does for an idle owner what its own housekeeping would do, except for what it has at hand. Says how many pages inside
+    /// slabs lost their memory.
+    pub(super) fn keep_house_of_idle(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
+        self.slabs.try_lock().map_or(0, |mut slabs| {
             self.settle_all_arrivals(&mut slabs);
-            slabs.give_back(now_ms as u32, age_ms, budget);
-        }
+            slabs.give_back(now_ms as u32, age_ms, budget)
+        })
     }
 
     fn settle_all_arrivals(&self, slabs: &mut SlabSets) {

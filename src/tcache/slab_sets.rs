@@ -113,7 +113,8 @@ impl SlabSets {
     }
 
     /// Whether so much of a class is free that its blocks should come from the fullest slabs: more than a slab's worth, and
-    /// more than a quarter of what is out.
+    /// more than a quarter of what is out. A slab's worth is what a class keeps in any case; the quarter was chosen on the program
+    /// of decision 11 alone.
     pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
         let ClassSlabs { holdings, pending_blocks, .. } = &self.classes[class.index()];
         let free = holdings.listed + pending_blocks;
@@ -193,8 +194,9 @@ impl SlabSets {
     }
 
     /// Gives back what slabs have not needed for `age_ms`: empty slabs, and free pages of others. Looks at about `budget`
-    /// blocks or pages.
-    pub(crate) fn give_back(&mut self, now_ms: u32, age_ms: u32, mut budget: usize) {
+    /// blocks or pages. Says how many pages inside slabs lost their memory.
+    pub(crate) fn give_back(&mut self, now_ms: u32, age_ms: u32, mut budget: usize) -> usize {
+        let mut returned = 0;
         while budget > 0
             && let Some(aged) = self.aging.take_aged(now_ms, age_ms)
         {
@@ -209,11 +211,14 @@ impl SlabSets {
                 }
             } else if slab.free_count() > 0 {
                 let before = Holdings::of(slab);
-                work += before.listed + PAGE_WORK * slab.return_free_pages();
+                let pages = slab.return_free_pages();
+                returned += pages;
+                work += before.listed + PAGE_WORK * pages;
                 slabs.holdings.change(before, slab);
             }
             budget = budget.saturating_sub(work);
         }
+        returned
     }
 }
 
