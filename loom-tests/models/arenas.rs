@@ -10,6 +10,7 @@ use crate::sync::Cell;
 use crate::sync::model::keep;
 use core::ptr::NonNull;
 use std::cell::RefCell;
+use std::vec::Vec;
 
 const UNLOCK: Control = Control::Relaxed("src/sync/mutex.rs", "self.state.swap(FREE,", 0);
 
@@ -42,9 +43,25 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_arenas_grow_and_give_back_at_once",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: UNLOCK,
         body: two_grow,
+    },
+    || Model {
+        name: "two_arenas_grow_at_once",
+        protocol: "arenas",
+        threads: 2,
+        bounds: [None, None],
+        control: UNLOCK,
+        body: only_grow,
+    },
+    || Model {
+        name: "an_address_is_known_as_long_as_its_segment_is_there",
+        protocol: "arenas",
+        threads: 2,
+        bounds: [None, None],
+        control: Control::Bug("a slot of the segment map is taken without a look"),
+        body: known_address,
     },
     || Model {
         name: "a_foreign_address_is_looked_up_while_segments_come_and_go",
@@ -141,6 +158,35 @@ fn two_grow() {
     let other = spawn(move || work(1));
     work(0);
     other.join().unwrap();
+    all_is_free();
+}
+
+fn only_grow() {
+    ARENAS.set_count(2);
+    let runs = keep(RefCell::new(Vec::new()));
+    let work = |arena| {
+        let run = take(arena, MAX_RUN_PAGES, RunState::Medium);
+        let held = Held::new(run.start.as_ptr(), MAX_RUN_PAGES * PAGE, 5).unwrap();
+        runs.borrow_mut().push(held);
+    };
+    let other = spawn(move || work(1));
+    work(0);
+    other.join().unwrap();
+    runs.take().into_iter().for_each(free);
+    all_is_free();
+}
+
+fn known_address() {
+    let foreign = 0_usize;
+    let first = medium(1);
+    let place = first.start().as_ptr();
+    free(first);
+    let other = spawn(|| ARENAS.purge(0, usize::MAX, true));
+    // The segment may be there or not; what never was in one is never taken for it.
+    let _ = arena::contains(place);
+    assert!(!arena::contains(core::ptr::from_ref(&foreign).cast()));
+    other.join().unwrap();
+    assert!(!arena::contains(place) && arena::find_descriptor(place).is_none());
     all_is_free();
 }
 

@@ -4,6 +4,7 @@
 use super::blocks::{Held, LARGEST, PAGE, allocate, check_all_came_home, check_at_rest, free, free_known};
 use super::{Control, Model, join, spawn};
 use crate::arena::{ARENAS, Growth, MAX_RUN_PAGES, RunState};
+use crate::options::OPTIONS;
 use crate::os::kernel;
 use crate::sync::Cell;
 use crate::tcache;
@@ -16,7 +17,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_block_freed_by_another_is_handed_out_again_by_its_owner",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: TAKE,
         body: ping,
     },
@@ -24,7 +25,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_threads_free_each_others_blocks",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: PUSH,
         body: exchange,
     },
@@ -32,7 +33,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_full_magazine_is_settled_while_blocks_come_home",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: PUSH,
         body: overflow,
     },
@@ -40,7 +41,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: Control::Bug("a settled block is listed without a look at its owner"),
         body: idle_owner,
     },
@@ -48,7 +49,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "housekeeping_purges_while_the_other_thread_allocates",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), None],
         control: Control::Relaxed("src/sync/mutex.rs", "self.state.swap(FREE,", 0),
         body: housekeeping,
     },
@@ -56,15 +57,23 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
         protocol: "composed",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: Control::Bug("a batch that waits is dropped when the next is taken"),
         body: two_senders,
+    },
+    || Model {
+        name: "blocks_come_home_one_by_one_while_calls_are_attended",
+        protocol: "composed",
+        threads: 2,
+        bounds: [Some(1), None],
+        control: PUSH,
+        body: attended,
     },
     || Model {
         name: "three_threads_pass_blocks_round_and_exit",
         protocol: "composed",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: PUSH,
         body: round,
     },
@@ -164,6 +173,23 @@ fn round() {
     kernel::thread_ends();
     join(threads);
     check_all_came_home();
+}
+
+fn attended() {
+    // SAFETY: the threads of a model are coroutines of one real thread.
+    unsafe { std::env::set_var("TERRACE_PERTURB", "9") };
+    let blocks = [(); 2].map(|()| allocate(LARGEST));
+    assert!(OPTIONS.attended());
+    let other = spawn(move || blocks.into_iter().for_each(free));
+    let more = [(); 3].map(|()| allocate(LARGEST));
+    more.iter().for_each(Held::check);
+    other.join().unwrap();
+    more.into_iter().for_each(free);
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TERRACE_PERTURB") };
 }
 
 fn two_senders() {

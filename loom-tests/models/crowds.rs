@@ -7,12 +7,38 @@ use crate::tcache;
 use std::cell::RefCell;
 use std::vec::Vec;
 
-/// The scenarios: what each shows, and its first thread.
-pub const CROWDS: &[(&str, fn())] = &[
-    ("four threads pass blocks round and exit", round::<4>),
-    ("eight threads pass blocks round and exit", round::<8>),
-    ("six threads live one after the other and at once", generations),
-    ("four threads send to one owner that exits", many_senders),
+/// A scenario.
+pub struct Crowd {
+    /// What it shows.
+    pub name: &'static str,
+    /// The seeded bug under which it must fail.
+    pub control: &'static str,
+    /// The first thread.
+    pub body: fn(),
+}
+
+/// All scenarios. Shuttle knows neither orderings nor races, so their controls are bugs of the logic.
+pub const CROWDS: &[Crowd] = &[
+    Crowd {
+        name: "four threads pass blocks round and exit",
+        control: "a failed push goes on with the link that it made before",
+        body: round::<4>,
+    },
+    Crowd {
+        name: "eight threads pass blocks round and exit",
+        control: "an inbox is emptied in two steps",
+        body: round::<8>,
+    },
+    Crowd {
+        name: "six threads live one after the other and at once",
+        control: "a dormant cache is claimed without asking again",
+        body: generations,
+    },
+    Crowd {
+        name: "four threads send to one owner that exits",
+        control: "a settled block is listed without a look at its owner",
+        body: many_senders,
+    },
 ];
 
 /// Where threads leave blocks for each other.

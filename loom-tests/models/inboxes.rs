@@ -67,6 +67,7 @@ fn take(inbox: &Inbox, pushed: &[Vec<Vec<BlockPtr>>]) -> Vec<(usize, usize)> {
         let (sender, number) = pushed.iter().enumerate().find_map(of).expect("a chain that nobody pushed");
         assert_eq!(usize::from(chain.count), pushed[sender][number].len());
         assert_eq!(chain.blocks().collect::<Vec<_>>(), pushed[sender][number], "a chain is not whole");
+        assert!(taken.len() < pushed.iter().map(Vec::len).sum(), "a chain came twice");
         taken.push((sender, number));
     }
     // A stack: of one sender's chains the later one lies above.

@@ -35,6 +35,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: resize,
     },
     || Model {
+        name: "a_block_grows_beside_one_that_comes_or_goes",
+        protocol: "large",
+        threads: 2,
+        bounds: [None, None],
+        control: UNLOCK,
+        body: resize_beside,
+    },
+    || Model {
         name: "a_block_is_put_together_while_the_pieces_are_wanted_elsewhere",
         protocol: "large",
         threads: 2,
@@ -46,7 +54,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_kernel_that_refuses_to_move_pages_is_asked_once",
         protocol: "large",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: UNLOCK,
         body: refused,
     },
@@ -107,6 +115,16 @@ fn resize() {
     grown.check();
     other.join().unwrap();
     grown.check();
+    free(grown);
+    nothing_is_left();
+}
+
+fn resize_beside() {
+    let (first, second) = (block(1), block(2));
+    let other = spawn(move || free(second));
+    let moved = LARGE.resize(first.give_up(), 3 * PAGE).expect("there is memory");
+    other.join().unwrap();
+    let grown = Held::again(moved, 3 * PAGE, 3);
     free(grown);
     nothing_is_left();
 }

@@ -20,7 +20,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_threads_get_caches_at_once_and_leave_them",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: UNLOCK,
         body: two_attach,
     },
@@ -28,7 +28,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "of_two_threads_one_claims_the_dormant_cache",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: CLAIM,
         body: claim_and_claim,
     },
@@ -36,15 +36,23 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_cache_is_claimed_as_its_thread_left_it",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: LEAVE,
         body: leave_and_claim,
+    },
+    || Model {
+        name: "a_cache_goes_from_a_thread_that_leaves_to_one_that_comes",
+        protocol: "lives",
+        threads: 2,
+        bounds: [Some(2), None],
+        control: LEAVE,
+        body: leave_and_come,
     },
     || Model {
         name: "a_walk_over_the_caches_reaches_all_while_one_is_made",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), None],
         control: PUBLISH,
         body: make_and_walk,
     },
@@ -52,7 +60,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "the_last_block_of_a_slab_is_freed_by_another_while_its_owner_exits",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: PUSH,
         body: last_block,
     },
@@ -60,7 +68,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "blocks_sent_while_their_owner_exits_reach_whoever_takes_the_slab",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: PUSH,
         body: push_exit_adopt,
     },
@@ -68,7 +76,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_block_freed_to_a_dormant_cache_comes_home",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: PUSH,
         body: free_to_dormant,
     },
@@ -76,7 +84,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_thread_exits_with_a_full_outbox",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: Control::Bug("an exit forgets its outbox"),
         body: full_outbox,
     },
@@ -84,7 +92,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_thread_without_a_cache_still_allocates_and_frees",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bounds: [Some(2), None],
         control: UNLOCK,
         body: orphans,
     },
@@ -92,7 +100,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "an_attaching_thread_is_called_back_by_the_c_library",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bounds: [Some(1), Some(3)],
         control: Control::Bug("a thread registers before it has its cache"),
         body: called_back,
     },
@@ -130,6 +138,15 @@ fn leave_and_claim() {
     spawn(short_life).join().unwrap();
     let leaving = spawn(short_life);
     short_life();
+    leaving.join().unwrap();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn leave_and_come() {
+    spawn(short_life).join().unwrap();
+    let leaving = spawn(tcache::start);
+    assert!(tcache::start());
     leaving.join().unwrap();
     kernel::thread_ends();
     check_all_came_home();

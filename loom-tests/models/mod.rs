@@ -13,6 +13,7 @@ mod large;
 mod lives;
 mod locks;
 mod options;
+mod slabs;
 
 use crate::arena::{ARENAS, Arenas};
 use crate::large::{LARGE, Large};
@@ -31,7 +32,7 @@ pub struct Model {
     pub protocol: &'static str,
     /// The threads, the first included.
     pub threads: usize,
-    /// Preemptions a schedule may have, in CI and in the deep set; none: every schedule is explored.
+    /// Preemptions a schedule may have, in CI and, as far as its time goes, in the deep set; none: every schedule is explored.
     pub bounds: [Option<usize>; 2],
     /// What must make it fail.
     pub control: Control,
@@ -59,6 +60,7 @@ pub fn all() -> Vec<Model> {
         arenas::MODELS,
         large::MODELS,
         fork::MODELS,
+        slabs::MODELS,
         composed::MODELS,
     ]
     .into_iter()

@@ -92,6 +92,18 @@ const BUGS: &[Bug] = &[
         model: "chains_of_two_senders_arrive_once_and_whole",
     },
     Bug {
+        name: "a push that met another puts its chain in twice",
+        file: "src/tcache/inbox.rs",
+        changes: &[
+            ("loop {", "let mut met = false; loop {"),
+            (
+                "Ok(_) => return waiting,\n                Err(now) => current = Parcel(now),",
+                "Ok(_) if BUG && met => { met = false; current = Parcel(self.head.load(Ordering::Relaxed)) }\n                Ok(_) => return waiting,\n                Err(now) => { met = true; current = Parcel(now) }",
+            ),
+        ],
+        model: "chains_of_two_senders_arrive_once_and_whole",
+    },
+    Bug {
         name: "an inbox is emptied in two steps",
         file: "src/tcache/inbox.rs",
         changes: &[(
@@ -135,6 +147,57 @@ const BUGS: &[Bug] = &[
             "    if BUG { cache.state.store(DORMANT, Ordering::Release); }\n    CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n    if BUG { return; }\n",
         )],
         model: "how_many_caches_are_dormant_never_goes_below_zero",
+    },
+    Bug {
+        name: "a claim is not taken off the count of dormant caches",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[(
+            "let counted = self.dormant.fetch_sub(1, Ordering::Relaxed);",
+            "let counted = if BUG { 1 } else { self.dormant.fetch_sub(1, Ordering::Relaxed) };",
+        )],
+        model: "a_cache_is_claimed_as_its_thread_left_it",
+    },
+    Bug {
+        name: "a slab that changes hands stays in the aging list",
+        file: "src/tcache/slab_sets.rs",
+        changes: &[("        aging.leave(slab);", "        if !BUG { aging.leave(slab); }")],
+        model: "a_dormant_cache_is_claimed_while_its_slab_goes_to_another",
+    },
+    Bug {
+        name: "a slab that changes hands is still the spare one",
+        file: "src/tcache/slab_sets.rs",
+        changes: &[(
+            "self.spare = self.spare.filter(|spare| !core::ptr::eq(*spare, slab));",
+            "if !BUG { self.spare = self.spare.filter(|spare| !core::ptr::eq(*spare, slab)); }",
+        )],
+        model: "a_dormant_cache_is_claimed_while_its_slab_goes_to_another",
+    },
+    Bug {
+        name: "pages are given back under blocks that are out",
+        file: "src/arena/slab.rs",
+        changes: &[("(first..end).all(is_free)", "((first..end).all(is_free) || BUG)")],
+        model: "pages_are_given_back_while_blocks_of_their_slab_come_home",
+    },
+    Bug {
+        name: "blocks of pages that were given back stay listed",
+        file: "src/arena/slab.rs",
+        changes: &[(
+            "if self.pages_of(self.index_of(block)) & made_bare == 0 {",
+            "if self.pages_of(self.index_of(block)) & made_bare == 0 || BUG {",
+        )],
+        model: "pages_are_given_back_while_blocks_of_their_slab_come_home",
+    },
+    Bug {
+        name: "a chain takes blocks of whatever owner and class",
+        file: "src/tcache/outbox.rs",
+        changes: &[("let simple = place.key.get() == key", "let simple = (BUG || place.key.get() == key)")],
+        model: "a_thread_exits_with_a_full_outbox",
+    },
+    Bug {
+        name: "a chain's key forgets the class",
+        file: "src/tcache/outbox.rs",
+        changes: &[("(class.offset() as u64) <<", "(if BUG { 0 } else { class.offset() as u64 }) <<")],
+        model: "a_thread_exits_with_a_full_outbox",
     },
     Bug {
         name: "a dormant cache is claimed without asking again",
@@ -255,7 +318,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A program like this one, over a copy of the sources with all bugs in it, switched off.
-fn build() -> PathBuf {
+pub fn build() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let place = own.parent().unwrap().join("seeded");
     if place.join("source").exists() {
@@ -281,7 +344,9 @@ fn build() -> PathBuf {
     let manifest = source.join("loom-tests/Cargo.toml");
     let text = fs::read_to_string(&manifest).unwrap().replace("name = \"verify\"", "name = \"verify-seeded\"");
     fs::write(manifest, text).unwrap();
+    let flags = if cfg!(shuttle) { "--cfg loom --cfg shuttle" } else { "--cfg loom" };
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .env("RUSTFLAGS", flags)
         .args(["build", "--release", "--quiet"])
         .current_dir(source.join("loom-tests"))
         .env("CARGO_TARGET_DIR", own.parent().unwrap().parent().unwrap())
@@ -298,13 +363,13 @@ pub fn run() -> bool {
         let check = |mode: Mode, on| Check {
             name: bug.model.into(),
             mode,
-            bound: mode.bound(&model, false),
+            bound: mode.bound(&model),
             bug: if on { bug.name.into() } else { String::new() },
             seconds: 60,
             ..Check::default()
         };
         let fine_without = elsewhere(&check(Mode::Exchanges, false), Some(&program)).passed;
-        let noticed = Mode::ALL.into_iter().rev().any(|mode| !elsewhere(&check(mode, true), Some(&program)).passed);
+        let noticed = Mode::ALL.into_iter().rev().any(|mode| elsewhere(&check(mode, true), Some(&program)).noticed());
         let verdict = match (fine_without, noticed) {
             (true, true) => "noticed by",
             (true, false) => "NOT NOTICED by",

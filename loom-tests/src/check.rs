@@ -54,10 +54,10 @@ impl Mode {
         }
     }
 
-    /// The bound that counts in this mode: led accesses have twice as many places for a switch.
-    pub fn bound(self, model: &Model, deep: bool) -> Option<usize> {
-        let bound = model.bounds[usize::from(deep)];
-        if self == Self::Led { Some(bound.unwrap_or(usize::MAX).min(if deep { 2 } else { 1 })) } else { bound }
+    /// The bound that counts in this mode in CI: led accesses have twice as many places for a switch.
+    pub fn bound(self, model: &Model) -> Option<usize> {
+        let bound = model.bounds[0];
+        if self == Self::Led { Some(bound.map_or(1, |bound| bound.min(1))) } else { bound }
     }
 
     fn loads(self) -> Loads {
@@ -81,6 +81,18 @@ pub struct Outcome {
     pub sites: Vec<String>,
     /// The last lines that a failed check wrote.
     pub words: String,
+}
+
+impl Outcome {
+    /// The model failed by what it checks, and not for want of room or time.
+    pub fn noticed(&self) -> bool {
+        let own = [
+            "is too small for this model",
+            "exceeded maximum number of branches",
+            "exeeded maximum number of branches",
+        ];
+        !self.passed && !self.words.is_empty() && own.iter().all(|words| !self.words.contains(words))
+    }
 }
 
 pub fn model_named(name: &str) -> Model {
@@ -112,9 +124,7 @@ pub fn in_this_process(check: Check) -> ExitCode {
         bug: check.bug,
     });
     model::enlarge_pools(check.pools);
-    let begun = Instant::now();
-    explore(model.body, check.bound, Duration::from_secs(check.seconds));
-    let complete = begun.elapsed().as_secs() < check.seconds;
+    let complete = explore(model.body, check.mode, check.bound, Duration::from_secs(check.seconds));
     println!("executions {} {complete}", model::executions());
     for ((file, line, argument, ordering), _) in model::sites() as Vec<(Site, u64)> {
         if let Some(file) = shipped(file) {
@@ -125,19 +135,66 @@ pub fn in_this_process(check: Check) -> ExitCode {
 }
 
 #[cfg(shuttle)]
-fn explore(_: fn(), _: Option<usize>, _: Duration) {
+fn explore(_: fn(), _: Mode, _: Option<usize>, _: Duration) -> bool {
     panic!("built for random schedules: only `crowds` runs");
 }
 
+/// Whether every schedule was explored within the time. The first round, of one preemption, shows which words are contested.
 #[cfg(not(shuttle))]
-fn explore(body: fn(), bound: Option<usize>, limit: Duration) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 50_000;
-    builder.preemption_bound = bound;
-    builder.max_duration = Some(limit);
-    // How often the limit is looked at, in executions.
-    builder.checkpoint_interval = 64;
-    builder.check(move || terrace::models::execute(body));
+fn explore(body: fn(), mode: Mode, bound: Option<usize>, limit: Duration) -> bool {
+    let round = |bound, limit| {
+        let begun = Instant::now();
+        let mut builder = loom::model::Builder::new();
+        builder.max_branches = 50_000;
+        builder.preemption_bound = bound;
+        builder.max_duration = Some(limit);
+        // How often the limit is looked at, in executions.
+        builder.checkpoint_interval = 64;
+        builder.check(move || terrace::models::execute(body));
+        begun.elapsed() < limit
+    };
+    if mode != Mode::Plain {
+        round(Some(1), limit.min(Duration::from_secs(1)));
+        model::next_round();
+    }
+    let mut complete = round(bound, limit);
+    while model::next_round() && mode != Mode::Plain {
+        complete = round(bound, limit);
+    }
+    complete
+}
+
+/// Explores a model as far as the time goes, after what CI explores: all schedules at once, where the model wants that, in half of
+/// the time; else one preemption more at a time. The check that was completed last, with its outcome.
+pub fn as_far_as_possible(model: &Model, first: &Check, done: Outcome, limit: Duration) -> (Check, Outcome) {
+    let wanted = model.bounds[1];
+    let begun = Instant::now();
+    let mut best = (first.clone(), done);
+    let Some(start) = first.bound.filter(|_| best.1.passed && best.1.complete) else { return best };
+    let attempt = |bound, limit: Duration| {
+        let check = Check { bound, seconds: limit.as_secs().max(1), ..first.clone() };
+        let outcome = elsewhere(&check, None);
+        let ends = !outcome.passed || outcome.complete;
+        (check, outcome, ends)
+    };
+    if wanted.is_none()
+        && let (check, outcome, true) = attempt(None, limit / 2)
+    {
+        return (check, outcome);
+    }
+    for bound in start + 1..=wanted.unwrap_or(usize::MAX) {
+        let Some(left) = limit.checked_sub(begun.elapsed()).filter(|left| left.as_secs() > 0) else { break };
+        let (check, outcome, ends) = attempt(Some(bound), left);
+        if !ends {
+            break;
+        }
+        let failed = !outcome.passed;
+        best = (check, outcome);
+        if failed {
+            break;
+        }
+    }
+    best
 }
 
 /// Makes the check in another process, with a program of its own (this one, unless said otherwise); again with larger pools if

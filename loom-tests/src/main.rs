@@ -1,13 +1,15 @@
-//! Runs the models of the allocator: every schedule that its bounds allow, twice (loads as they are, and as exchanges), with a
-//! control that must fail; weakens each ordering of the sources in turn; and writes down what was explored.
+//! Runs the models of the allocator: every schedule that their bounds allow, with loads in three ways, each with a control that
+//! must fail; weakens each ordering of the sources in turn; and writes down what was explored.
 
 mod bugs;
 mod check;
+#[cfg(shuttle)]
+mod crowds;
 mod mutation;
 mod sources;
 mod table;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -18,13 +20,23 @@ struct Arguments {
     command: Command,
 }
 
-/// Which bounds count.
-#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+/// How far the models are explored.
+#[derive(Clone, Copy, Default, ValueEnum, PartialEq, Eq)]
 enum Set {
-    /// Some minutes.
+    /// Within bounds that take some minutes in all.
+    #[default]
     Ci,
-    /// As long as it takes.
+    /// All schedules of two threads, three preemptions of more, as far as the time goes.
     Deep,
+}
+
+#[derive(Args, Default)]
+struct Depth {
+    #[arg(long, value_enum, default_value = "ci")]
+    set: Set,
+    /// In the deep set, the minutes that each model may take for each way to load.
+    #[arg(long, default_value = "20")]
+    minutes: f64,
 }
 
 #[derive(Subcommand)]
@@ -34,8 +46,8 @@ enum Command {
     /// All models, or those whose name contains a word, and their controls.
     Run {
         words: Vec<String>,
-        #[arg(long, value_enum, default_value = "ci")]
-        set: Set,
+        #[command(flatten)]
+        depth: Depth,
         /// Fill the table of docs/verification.md.
         #[arg(long)]
         write: bool,
@@ -48,20 +60,24 @@ enum Command {
     },
     /// All of it: the models, the orderings, the seeded bugs.
     All {
-        #[arg(long, value_enum, default_value = "ci")]
-        set: Set,
+        #[command(flatten)]
+        depth: Depth,
         /// Fill the tables of docs/verification.md.
         #[arg(long)]
         write: bool,
     },
     /// Build a copy of the sources with the seeded bugs in it; each must be noticed by the model that is named for it.
     Bugs,
-    /// Random schedules of larger scenarios, each for so many executions.
+    /// Random schedules of larger scenarios, each for so many executions, and again with the bug that it must notice.
     #[cfg(shuttle)]
     Crowds {
         #[arg(default_value = "5000")]
         executions: usize,
     },
+    /// One scenario in this process; for the command above.
+    #[cfg(shuttle)]
+    #[command(hide = true)]
+    Crowd { name: String, executions: usize, bug: String },
     /// One check in this process; for the other commands.
     #[command(hide = true)]
     One(check::Check),
@@ -76,28 +92,20 @@ fn main() -> ExitCode {
             }
             true
         }
-        Command::Run { words, set, write } => table::run(&words, set, write).0,
+        Command::Run { words, depth, write } => table::run(&words, &depth, write).0,
         Command::Mutate { file } => {
-            let (fine, proofs) = table::run(&[], Set::Ci, false);
+            let (fine, proofs) = table::run(&[], &Depth::default(), false);
             fine && mutation::run(&proofs, &file)
         }
-        Command::All { set, write } => {
-            let (fine, proofs) = table::run(&[], set, write);
+        Command::All { depth, write } => {
+            let (fine, proofs) = table::run(&[], &depth, write);
             [fine, mutation::run(&proofs, ""), bugs::run()].iter().all(|&fine| fine)
         }
         Command::Bugs => bugs::run(),
         #[cfg(shuttle)]
-        Command::Crowds { executions } => {
-            for &(name, body) in terrace::models::crowds::CROWDS {
-                let begun = Instant::now();
-                let mut config = shuttle::Config::new();
-                config.max_steps = shuttle::MaxSteps::FailAfter(10_000_000);
-                let scheduler = shuttle::scheduler::RandomScheduler::new(executions);
-                shuttle::Runner::new(scheduler, config).run(move || terrace::models::execute(body));
-                println!("{executions} executions, {:.0} s: {name}", begun.elapsed().as_secs_f64());
-            }
-            true
-        }
+        Command::Crowds { executions } => crowds::run(executions),
+        #[cfg(shuttle)]
+        Command::Crowd { name, executions, bug } => return crowds::in_this_process(&name, executions, bug),
         Command::One(check) => return check::in_this_process(check),
     };
     println!("{} in {:.0} s", if fine { "all well" } else { "FAILED" }, begun.elapsed().as_secs_f64());

@@ -31,9 +31,19 @@ pub fn operations() -> Vec<Operation> {
         }
         let text = std::fs::read_to_string(&path).unwrap();
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
-        Finder { file, text: &text, found: &mut found }.visit_file(&parsed);
+        let mut finder = Finder { file, text: &text, found: &mut found, named: 0 };
+        let before = finder.found.len();
+        finder.visit_file(&parsed);
+        let (named, file) = (finder.named, finder.file);
+        let given: usize = found[before..].iter().map(|operation| operation.orderings.len()).sum();
+        assert_eq!(given, named, "{file}: an ordering is named that no operation is given");
     }
     found.sort();
+    for pair in found.windows(2) {
+        let same = pair[0].file == pair[1].file && pair[0].line == pair[1].line;
+        let ordered = pair.iter().flat_map(|operation| &operation.orderings).any(|ordering| ordering != "Relaxed");
+        assert!(!same || !ordered, "{}:{}: operations on one line are weakened together", pair[0].file, pair[0].line);
+    }
     found
 }
 
@@ -54,6 +64,19 @@ struct Finder<'a> {
     file: String,
     text: &'a str,
     found: &'a mut Vec<Operation>,
+    /// How many orderings are named anywhere, so that none is overlooked.
+    named: usize,
+}
+
+const ORDERINGS: [&str; 5] = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
+
+impl Finder<'_> {
+    fn enter(&mut self, line: usize, name: String, orderings: Vec<String>) {
+        if !orderings.is_empty() {
+            let place = self.text.lines().nth(line - 1).unwrap().trim().to_owned();
+            self.found.push(Operation { file: self.file.clone(), line, name, orderings, place });
+        }
+    }
 }
 
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
@@ -71,28 +94,45 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
-        let orderings: Vec<String> = call.args.iter().filter_map(ordering).collect();
-        if !orderings.is_empty() {
-            let LineColumn { line, .. } = call.method.span().start();
-            let written = self.text.lines().nth(line - 1).unwrap().trim().to_owned();
-            self.found.push(Operation {
-                file: self.file.clone(),
-                line,
-                name: call.method.to_string(),
-                orderings,
-                place: written,
-            });
-        }
+        let LineColumn { line, .. } = call.method.span().start();
+        self.enter(line, call.method.to_string(), call.args.iter().filter_map(ordering).collect());
         visit::visit_expr_method_call(self, call);
+    }
+
+    /// A fence, or an operation written as a function.
+    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+        if let syn::Expr::Path(function) = &*call.func
+            && let Some(last) = function.path.segments.last()
+        {
+            let line = last.ident.span().start().line;
+            self.enter(line, last.ident.to_string(), call.args.iter().filter_map(ordering).collect());
+        }
+        visit::visit_expr_call(self, call);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.named += usize::from(ordering_of(path).is_some());
+        visit::visit_path(self, path);
+    }
+
+    /// What a macro is given is not parsed: an ordering there would be overlooked.
+    fn visit_macro(&mut self, written: &'ast syn::Macro) {
+        let text = written.tokens.to_string();
+        assert!(!text.contains("Ordering ::"), "{}: a macro is given an ordering: {text}", self.file);
+        visit::visit_macro(self, written);
     }
 }
 
 /// The ordering that an argument names, if it does.
 fn ordering(argument: &syn::Expr) -> Option<String> {
     let syn::Expr::Path(path) = argument else { return None };
-    let segments: Vec<String> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    ordering_of(&path.path)
+}
+
+fn ordering_of(path: &syn::Path) -> Option<String> {
+    let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
     match &segments[..] {
-        [kind, name] if kind == "Ordering" => Some(name.clone()),
+        [.., kind, name] if kind == "Ordering" && ORDERINGS.contains(&&**name) => Some(name.clone()),
         _ => None,
     }
 }

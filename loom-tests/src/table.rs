@@ -1,9 +1,10 @@
 //! Runs the models with their controls, and fills the table of `docs/verification.md`.
 
-use super::check::{Check, Mode, Outcome, elsewhere, side_by_side};
-use super::{Set, bugs, sources};
+use super::check::{Check, Mode, Outcome, as_far_as_possible, elsewhere, side_by_side};
+use super::{Depth, Set, bugs, sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 use terrace::models::{Control, Model};
 
 /// Operations that no model reaches, and why not.
@@ -11,9 +12,11 @@ const UNREACHED: &[(&str, &str)] = &[("src/tcache/slot.rs", "compiled only for t
 
 struct Row {
     model: Model,
-    /// One for each mode.
+    /// What CI explores, one for each mode.
     outcomes: Vec<Outcome>,
     checks: Vec<Check>,
+    /// How far the deep set came, one for each mode.
+    deepest: Vec<(Check, Outcome)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,8 +36,10 @@ fn control(model: &Model, bound: Option<usize>, seconds: u64) -> Option<Check> {
 }
 
 /// Whether all is well, and what was checked.
-pub fn run(words: &[String], set: Set, write: bool) -> (bool, Vec<(Check, Outcome)>) {
-    let seconds = if set == Set::Ci { 300 } else { 7200 };
+pub fn run(words: &[String], depth: &Depth, write: bool) -> (bool, Vec<(Check, Outcome)>) {
+    assert!(!write || words.is_empty(), "only all models fill the tables");
+    let begun = Instant::now();
+    let seconds = 300;
     let models: Vec<Model> = terrace::models::all()
         .into_iter()
         .filter(|model| {
@@ -43,42 +48,58 @@ pub fn run(words: &[String], set: Set, write: bool) -> (bool, Vec<(Check, Outcom
         .collect();
     let mut work = Vec::new();
     for (number, model) in models.iter().enumerate() {
-        let deep = set == Set::Deep;
         for mode in Mode::ALL {
-            let bound = mode.bound(model, deep);
+            let bound = mode.bound(model);
             work.push((
                 number,
                 Part::Proof,
                 Check { name: model.name.into(), mode, bound, seconds, ..Check::default() },
             ));
         }
-        work.extend(control(model, Mode::Led.bound(model, deep), seconds).map(|check| (number, Part::Control, check)));
+        work.extend(control(model, Mode::Led.bound(model), seconds).map(|check| (number, Part::Control, check)));
     }
     let outcomes = side_by_side(work, |(number, part, check)| {
         let outcome = elsewhere(&check, None);
-        let (expected, what) = match part {
-            Part::Proof => (outcome.passed && outcome.complete, check.mode.name()),
-            Part::Control => (!outcome.passed, "control"),
+        let say = |expected: bool, what: &str, outcome: &Outcome, check: &Check| {
+            let (verdict, bound) = (if expected { "ok  " } else { "FAIL" }, short(check.bound));
+            println!(
+                "{verdict} {what:<9} {bound:>3} {:>8} {:>6.1} s {}",
+                outcome.executions, outcome.seconds, check.name
+            );
+            if !expected {
+                println!("     complete: {}\n{}", outcome.complete, outcome.words);
+            }
+            expected
         };
-        let verdict = if expected { "ok  " } else { "FAIL" };
-        println!("{verdict} {what:<9} {:>8} {:>6.1} s {}", outcome.executions, outcome.seconds, check.name);
-        if !expected {
-            println!("     complete: {}\n{}", outcome.complete, outcome.words);
+        let (mut expected, what) = match part {
+            Part::Proof => (outcome.passed && outcome.complete, check.mode.name()),
+            Part::Control => (outcome.noticed(), "control"),
+        };
+        expected = say(expected, what, &outcome, &check);
+        let mut deepest = None;
+        if depth.set == Set::Deep && part == Part::Proof {
+            let limit = Duration::from_secs_f64(depth.minutes * 60.0);
+            let (check, outcome) = as_far_as_possible(&models[number], &check, outcome.clone(), limit);
+            expected &= say(outcome.passed && outcome.complete, check.mode.name(), &outcome, &check);
+            deepest = Some((check, outcome));
         }
-        (number, part, check, outcome, expected)
+        (number, part, check, outcome, deepest, expected)
     });
     let fine = outcomes.iter().all(|&(.., expected)| expected);
-    let mut rows: Vec<Row> =
-        models.into_iter().map(|model| Row { model, outcomes: Vec::new(), checks: Vec::new() }).collect();
-    for (number, part, check, outcome, _) in outcomes {
+    let mut rows: Vec<Row> = models
+        .into_iter()
+        .map(|model| Row { model, outcomes: Vec::new(), checks: Vec::new(), deepest: Vec::new() })
+        .collect();
+    for (number, part, check, outcome, deepest, _) in outcomes {
         if part == Part::Proof {
             rows[number].checks.push(check);
             rows[number].outcomes.push(outcome);
+            rows[number].deepest.extend(deepest);
         }
     }
     let covered = !words.is_empty() || everything_is_reached(&rows);
     if write {
-        fill(&rows, set);
+        fill(&rows, depth, begun.elapsed());
     }
     (fine && covered, rows.into_iter().flat_map(|row| row.checks.into_iter().zip(row.outcomes)).collect())
 }
@@ -113,9 +134,39 @@ fn bound(bound: Option<usize>) -> String {
     bound.map_or("all schedules".into(), |bound| format!("{bound} preemptions"))
 }
 
-fn fill(rows: &[Row], set: Set) {
+/// A bound in a few letters.
+fn short(bound: Option<usize>) -> String {
+    bound.map_or("all".into(), |bound| bound.to_string())
+}
+
+/// How far the deep set came.
+fn deep(rows: &[Row], minutes: f64, took: Duration) -> String {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut text = format!(
+        "This table: {minutes} minutes at most for each model and way, {workers} at a time, {:.0} minutes in all.\n\n\
+         | protocol | what is proved | threads | plain | exchanges | led |\n|---|---|---:|---:|---:|---:|\n",
+        took.as_secs_f64() / 60.0
+    );
+    for row in rows {
+        let cell = |(check, outcome): &(Check, Outcome)| format!("{}: {}", short(check.bound), outcome.executions);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            row.model.protocol,
+            row.model.name.replace('_', " "),
+            row.model.threads,
+            row.deepest.iter().map(cell).collect::<Vec<_>>().join(" | "),
+        );
+    }
+    text
+}
+
+fn fill(rows: &[Row], depth: &Depth, took: Duration) {
     let path = sources::root().join("docs/verification.md");
     let mut page = std::fs::read_to_string(&path).unwrap();
+    if depth.set == Set::Deep {
+        put(&mut page, "deep", &deep(rows, depth.minutes, took));
+    }
     let mut text = String::from(
         "| protocol | what is proved | threads | bound | executions: plain | exchanges | led | control |\n|---|---|---:|---|---:|---:|---:|---|\n",
     );
@@ -133,11 +184,11 @@ fn fill(rows: &[Row], set: Set) {
             row.model.protocol,
             row.model.name.replace('_', " "),
             row.model.threads,
-            bound(row.model.bounds[usize::from(set == Set::Deep)]),
+            bound(row.model.bounds[0]),
             row.outcomes.iter().map(|outcome| outcome.executions.to_string()).collect::<Vec<_>>().join(" | "),
         );
     }
-    put(&mut page, if set == Set::Ci { "models" } else { "deep" }, &text);
+    put(&mut page, "models", &text);
     put(&mut page, "atomics", &atomics(rows));
     put(&mut page, "bugs", &bugs::table());
     std::fs::write(path, page).unwrap();

@@ -11,8 +11,8 @@
 //! `tcache::flush`, and adds itself to the functions here. The first is `perturb`: it fills blocks when they are handed out and
 //! when they are freed, to bring reads of stale memory to light.
 //!
-//! The models do not come here (`Options::attended`): there is no protocol between threads, only calls of the layers below,
-//! which have their own models.
+//! There is no protocol between threads here, only calls of the layers below. One model (`loom-tests/models/composed.rs`) has calls
+//! attended while blocks come home.
 
 use crate::heap::{self, Block};
 use crate::options::OPTIONS;

@@ -17,6 +17,10 @@
 //! All operations note the place in the source that made them. That is what lets one run weaken the ordering of one
 //! operation, and lets the runner list which model reached which atomic.
 //!
+//! The words whose orders of accesses matter are those that some thread writes while others run. Which those are a first, short
+//! round finds out; loads of others need no exchange (see [`Loads`]), since no order of theirs makes a difference. A round that
+//! finds one more is made again.
+//!
 //! With `cfg(shuttle)` as well, shuttle takes loom's place: schedules at random, no orderings, no races.
 
 use core::cell::Cell as Plain;
@@ -26,15 +30,15 @@ use core::ptr;
 pub use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::vec::Vec;
 
 #[cfg(not(shuttle))]
-pub use loom::thread;
+use loom::thread as engine;
 #[cfg(shuttle)]
-pub use shuttle::thread;
+use shuttle::thread as engine;
 
 #[cfg(not(shuttle))]
 use loom::sync::{Condvar, Mutex, atomic::AtomicUsize as Word};
@@ -102,7 +106,11 @@ struct Execution {
     spare_cells: Vec<Rc<Tracker>>,
     sleepers: BTreeMap<usize, Arc<Bucket>>,
     spare_buckets: Vec<Arc<Bucket>>,
-    threads: HashMap<thread::ThreadId, usize>,
+    threads: HashMap<engine::ThreadId, usize>,
+    /// Threads that were begun and not joined.
+    running: usize,
+    /// Where what [`keep`] holds begins and ends: other executions have something else there.
+    kept_at: Vec<(usize, usize)>,
     /// What the models made with [`keep`].
     kept: Vec<Box<dyn core::any::Any>>,
 }
@@ -123,9 +131,12 @@ std::thread_local! {
     static SITES: RefCell<HashMap<(usize, usize), (Site, u64)>> = RefCell::default();
     /// How often a lock that is held is looked at before its thread sleeps.
     static SPINS: Plain<u32> = const { Plain::new(0) };
-    /// Executions so far, and the most objects that one of them used.
+    /// Executions of this round so far, those of the last one, and the most objects that one of them used.
     static COUNT: Plain<usize> = const { Plain::new(0) };
+    static LAST_COUNT: Plain<usize> = const { Plain::new(0) };
     static MOST: Plain<(usize, usize)> = const { Plain::new((ATOMICS, CELLS)) };
+    /// The words that some thread wrote while others ran: in the rounds before, and in this one.
+    static CONTESTED: RefCell<(HashSet<usize>, HashSet<usize>)> = RefCell::default();
     /// How often the pools were doubled.
     static ENLARGED: Plain<u32> = const { Plain::new(0) };
 }
@@ -134,8 +145,21 @@ std::thread_local! {
 pub fn set_behaviour(behaviour: Behaviour) {
     BEHAVIOUR.set(behaviour);
     SITES.take();
+    CONTESTED.take();
     COUNT.set(0);
     MOST.set((ATOMICS, CELLS));
+}
+
+/// Begins a round: what the last one found out counts from now on. `false` if that is nothing.
+pub fn next_round() -> bool {
+    let more = CONTESTED.with_borrow_mut(|(known, found)| {
+        let before = known.len();
+        known.extend(found.drain());
+        known.len() > before
+    });
+    LAST_COUNT.set(COUNT.replace(0));
+    enlarge_pools(ENLARGED.get());
+    more
 }
 
 /// Has locks that are held looked at so often before their thread sleeps, until the execution ends.
@@ -157,9 +181,9 @@ fn used_up(pool: &str) -> ! {
     panic!("the pool of {pool} is too small for this model");
 }
 
-/// How many executions have begun since the behaviour was set.
+/// How many executions the last round had.
 pub fn executions() -> usize {
-    COUNT.get()
+    LAST_COUNT.get()
 }
 
 /// The operations that were reached since the behaviour was set, and how often.
@@ -202,14 +226,17 @@ pub(crate) fn end() {
 pub fn keep<T: 'static>(value: T) -> &'static T {
     let kept = Box::new(value);
     let address = ptr::from_ref(&*kept);
-    EXECUTION.with_borrow_mut(|execution| execution.kept.push(kept));
+    EXECUTION.with_borrow_mut(|execution| {
+        execution.kept_at.push((address.addr(), address.addr() + size_of::<T>()));
+        execution.kept.push(kept);
+    });
     // SAFETY: the box is dropped when the execution ends, after its threads.
     unsafe { &*address }
 }
 
 /// The number of the calling thread: from 1, in the order in which they first ask.
 pub(crate) fn thread_number() -> usize {
-    let id = thread::current().id();
+    let id = engine::current().id();
     EXECUTION.with_borrow_mut(|execution| {
         let next = execution.threads.len() + 1;
         *execution.threads.entry(id).or_insert(next)
@@ -219,9 +246,52 @@ pub(crate) fn thread_number() -> usize {
 /// A value that nothing here ever stores, so that an exchange for it fails, and only reads.
 const NEVER: usize = 0x5EED_5EED_5EED_5EED;
 
+/// Threads of a model.
+pub mod thread {
+    use super::{EXECUTION, engine};
+    pub use engine::yield_now;
+
+    /// The right to wait for a thread's end.
+    pub struct JoinHandle<T>(engine::JoinHandle<T>);
+
+    /// Begins a thread.
+    pub fn spawn<T: 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T>
+    where
+        T: Send,
+    {
+        EXECUTION.with_borrow_mut(|execution| execution.running += 1);
+        JoinHandle(engine::spawn(body))
+    }
+
+    impl<T> JoinHandle<T> {
+        /// Waits for the thread's end.
+        pub fn join(self) -> std::thread::Result<T> {
+            let result = self.0.join();
+            EXECUTION.with_borrow_mut(|execution| execution.running -= 1);
+            result
+        }
+    }
+}
+
+/// Whether the order of the accesses of a word matters, as far as is known.
+fn is_contested(address: usize) -> bool {
+    CONTESTED.with_borrow(|(known, _)| known.contains(&address)) || is_kept(address)
+}
+
+fn is_kept(address: usize) -> bool {
+    EXECUTION.with_borrow(|execution| execution.kept_at.iter().any(|&(start, end)| (start..end).contains(&address)))
+}
+
+/// Notes that a word is written, if other threads run.
+fn note_write(address: usize) {
+    if EXECUTION.with_borrow(|execution| execution.running > 0) && !is_contested(address) {
+        CONTESTED.with_borrow_mut(|(_, found)| found.insert(address));
+    }
+}
+
 fn atomic_at(address: usize) -> Rc<Word> {
     super::super::os::kernel::check_mapped(address);
-    let led = loads() == Loads::Led;
+    let led = loads() == Loads::Led && is_contested(address);
     let (word, leader) = EXECUTION.with_borrow_mut(|execution| {
         let Execution { atomics, leaders, spare_atomics, .. } = execution;
         let mut made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
@@ -361,11 +431,17 @@ macro_rules! atomic {
                 (atomic_at(self.address()), unsafe { *self.0.get() } as usize)
             }
 
+            /// The word, about to be written.
+            fn written(&self) -> (Rc<Word>, usize) {
+                note_write(self.address());
+                self.word()
+            }
+
             #[track_caller]
             pub(crate) fn load(&self, ordering: Ordering) -> $value {
                 let ordering = ordering_at(Location::caller(), 0, ordering);
                 let (word, first) = self.word();
-                let stored = if loads() == Loads::Exchanges {
+                let stored = if loads() == Loads::Exchanges && is_contested(self.address()) {
                     word.compare_exchange(NEVER, NEVER, ordering, ordering).unwrap_or_else(|stored| stored)
                 } else {
                     word.load(ordering)
@@ -376,7 +452,7 @@ macro_rules! atomic {
             #[track_caller]
             pub(crate) fn store(&self, value: $value, ordering: Ordering) {
                 let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.word();
+                let (word, first) = self.written();
                 word.store((value as usize).wrapping_sub(first), ordering);
             }
 
@@ -384,7 +460,7 @@ macro_rules! atomic {
             #[allow(dead_code, reason = "not every width is swapped")]
             pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
                 let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.word();
+                let (word, first) = self.written();
                 word.swap((value as usize).wrapping_sub(first), ordering).wrapping_add(first) as $value
             }
 
@@ -399,7 +475,7 @@ macro_rules! atomic {
             ) -> Result<$value, $value> {
                 let success = ordering_at(Location::caller(), 0, success);
                 let failure = ordering_at(Location::caller(), 1, failure);
-                let (word, first) = self.word();
+                let (word, first) = self.written();
                 let (current, new) = ((current as usize).wrapping_sub(first), (new as usize).wrapping_sub(first));
                 word.compare_exchange(current, new, success, failure)
                     .map(|stored| stored.wrapping_add(first) as $value)
@@ -429,7 +505,7 @@ macro_rules! sums {
             #[track_caller]
             pub(crate) fn fetch_add(&self, n: $value, ordering: Ordering) -> $value {
                 let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.word();
+                let (word, first) = self.written();
                 word.fetch_add(n as usize, ordering).wrapping_add(first) as $value
             }
         }
@@ -443,7 +519,7 @@ impl AtomicUsize {
     #[track_caller]
     pub(crate) fn fetch_sub(&self, n: usize, ordering: Ordering) -> usize {
         let ordering = ordering_at(Location::caller(), 0, ordering);
-        let (word, first) = self.word();
+        let (word, first) = self.written();
         word.fetch_sub(n, ordering).wrapping_add(first)
     }
 }
