@@ -250,8 +250,8 @@ const BUGS: &[Bug] = &[
                 "        let mut foreign = None;\n        {\n            let now = os::clock_ms() as u32;\n            // SAFETY: blocks lie in registered segments.\n            let early: std::vec::Vec<_> = blocks_from(list.head).map(|block| unsafe { slab_containing(block.start()) }.owner()).collect();\n            let mut early = early.into_iter();\n            let mut slabs = self.slabs.lock();",
             ),
             (
-                "match slabs.settle(self.owner(), block, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
-                "match slabs.settle(if BUG { core::ptr::NonNull::new(early.next().unwrap()).unwrap() } else { self.owner() }, block, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
+                "match slabs.settle(self.owner(), block, &mut blocks, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
+                "match slabs.settle(if BUG { core::ptr::NonNull::new(early.next().unwrap()).unwrap() } else { self.owner() }, block, &mut blocks, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
             ),
         ],
         model: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",

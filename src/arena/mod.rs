@@ -545,13 +545,40 @@ mod tests {
                     assert!(!found.is_block_start(inside));
                     assert!(matches!(found.place_of(inside), Place::Inside(n) if n == class.block_size() - 8));
                 }
-                crate::block::blocks_from(Some(head)).for_each(|block| slab.list(block));
+                let mut blocks = crate::block::blocks_from(Some(head)).peekable();
+                assert!(slab.list(blocks.next().unwrap(), &mut blocks).is_ok());
+                assert!(blocks.next().is_none(), "blocks of one slab go on its list together");
                 carved += count;
             }
             assert_eq!(carved, slab.capacity());
             assert!(slab.is_empty());
             arenas.release_slab(slab);
         }
+    }
+
+    #[test]
+    fn a_slab_lists_its_own_blocks_together_and_no_more_than_were_out() {
+        let (arenas, hint, owner) = (arenas(), Cell::new(0), NonNull::<Owner>::dangling());
+        let class = SizeClass::from_index(20);
+        let mut slabs = [0, 1].map(|_| arenas.take_slab(&hint, class, owner, Growth::Allowed).unwrap());
+        slabs.sort_by_key(|slab| slab.start());
+        assert_eq!(
+            slabs[1].start().addr().get() - slabs[0].start().addr().get(),
+            slices_for(class) * PAGES_PER_SLICE * PAGE
+        );
+        let blocks = slabs.map(|slab| crate::block::blocks_from(slab.carve(3).map(|(head, _)| head)));
+        let blocks: std::vec::Vec<_> = blocks.into_iter().flatten().collect();
+        for (mine, after) in [(0..3, 3), (3..6, 6)] {
+            let mut rest = blocks.iter().copied().peekable();
+            rest.by_ref().take(mine.start).for_each(drop);
+            let slab = slabs[mine.start / 3];
+            assert!(slab.list(rest.next().unwrap(), &mut rest).is_ok());
+            assert_eq!((slab.free_count(), rest.next()), (3, blocks.get(after).copied()));
+            slab.check();
+        }
+        let again = slabs[0].list(blocks[1], &mut core::iter::empty().peekable());
+        assert_eq!((again, slabs[0].free_count()), (Err(blocks[1]), 3));
+        slabs.into_iter().for_each(|slab| arenas.release_slab(slab));
     }
 
     fn resident(start: NonNull<u8>, pages: usize) -> usize {
@@ -602,7 +629,8 @@ mod tests {
                     if !keep {
                         let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).unwrap();
                         // SAFETY: the block is this test's, and leaves its set.
-                        slab.list(unsafe { crate::block::BlockPtr::from_start(start) });
+                        let block = unsafe { crate::block::BlockPtr::from_start(start) };
+                        assert!(slab.list(block, &mut core::iter::empty().peekable()).is_ok());
                     }
                     keep
                 });

@@ -24,6 +24,7 @@ use crate::block::{BlockPtr, blocks_from};
 use crate::os;
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
+use core::iter::Peekable;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
@@ -327,12 +328,26 @@ impl Slab {
         self.line1.bin.set(bin as u8);
     }
 
-    /// Puts a block on the list.
-    pub(crate) fn list(&self, block: BlockPtr) {
-        block.set_next(self.line1.free.get());
-        self.line1.free.set(Some(block));
-        self.line1.free_count.set(self.line1.free_count.get() + 1);
-        debug_assert!(self.free_count() + self.bare_count() <= self.carved());
+    /// Puts a block of this slab on the list, and with it those of this slab that follow in `rest`: blocks that were allocated
+    /// together are mostly freed together. Stops at a block that cannot be out, since no more were, and gives it back.
+    pub(crate) fn list(
+        &self,
+        block: BlockPtr,
+        rest: &mut Peekable<impl Iterator<Item = BlockPtr>>,
+    ) -> Result<(), BlockPtr> {
+        let (start, len) = (self.start().addr().get(), self.line0.slices.get() as usize * SLICE_SIZE);
+        let (out, mut listed, mut next) = (self.out_count(), 0, Some(block));
+        let mut head = self.line1.free.get();
+        while let Some(block) = next
+            && listed < out
+        {
+            block.set_next(head);
+            (head, listed) = (Some(block), listed + 1);
+            next = rest.next_if(|other| other.start().addr().get().wrapping_sub(start) < len);
+        }
+        self.line1.free.set(head);
+        self.line1.free_count.set((self.free_count() + listed) as u16);
+        next.map_or(Ok(()), Err)
     }
 
     /// Takes the whole list: the first block and how many there are.

@@ -52,14 +52,15 @@ impl ThreadCache {
         {
             let now = os::clock_ms() as u32;
             let mut slabs = self.slabs.lock();
-            for block in blocks_from(list.head) {
-                match slabs.settle(self.owner(), block, now) {
+            let mut blocks = blocks_from(list.head).peekable();
+            while let Some(block) = blocks.next() {
+                match slabs.settle(self.owner(), block, &mut blocks, now) {
                     Settled::Listed => {}
                     Settled::Foreign(_) => {
                         block.set_next(foreign);
                         foreign = Some(block);
                     }
-                    Settled::Twice(size) => freed_twice(block, size),
+                    Settled::Twice(block, size) => freed_twice(block, size),
                 }
             }
         }
@@ -87,11 +88,12 @@ impl ThreadCache {
         let now = os::clock_ms() as u32;
         let mut arrived = self.inboxes[class.index()].take_all();
         while let Some(chain) = slabs.pop_pending(class).or_else(|| arrived.pop()) {
-            for block in chain.blocks() {
-                match slabs.settle(self.owner(), block, now) {
+            let mut blocks = chain.blocks().peekable();
+            while let Some(block) = blocks.next() {
+                match slabs.settle(self.owner(), block, &mut blocks, now) {
                     Settled::Listed => {}
                     Settled::Foreign(owner) => lifecycle::send_alone(known(owner, block, class), class, block),
-                    Settled::Twice(size) => freed_twice(block, size),
+                    Settled::Twice(block, size) => freed_twice(block, size),
                 }
             }
         }

@@ -16,6 +16,7 @@ use super::magazine::List;
 use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap, capacity_for};
 use crate::block::{BlockPtr, Chain, Chains};
 use crate::size_class::{self, SizeClass};
+use core::iter::Peekable;
 use core::ptr::NonNull;
 
 const BINS: usize = 4;
@@ -76,8 +77,8 @@ pub(crate) enum Settled {
     /// The block's slab belongs to this cache instead; null if it is no slab any more, which means that the block was freed
     /// twice.
     Foreign(*mut Owner),
-    /// The block, of so many bytes, was freed twice.
-    Twice(usize),
+    /// This block, of so many bytes, was freed twice.
+    Twice(BlockPtr, usize),
 }
 
 impl SlabSets {
@@ -150,23 +151,31 @@ impl SlabSets {
         Some(slab)
     }
 
-    /// Puts a block on its slab's list, if the slab is `owner`'s, whose sets these are. A slab that is empty then goes
-    /// back to its arena, unless it is the last one of its class that has blocks to give.
-    pub(crate) fn settle(&mut self, owner: NonNull<Owner>, block: BlockPtr, now_ms: u32) -> Settled {
+    /// Puts a block on its slab's list, and with it those of the same slab that follow in `rest`, if the slab is `owner`'s,
+    /// whose sets these are. A slab that is empty then goes back to its arena, unless it is the last one of its class that has
+    /// blocks to give.
+    pub(crate) fn settle(
+        &mut self,
+        owner: NonNull<Owner>,
+        block: BlockPtr,
+        rest: &mut Peekable<impl Iterator<Item = BlockPtr>>,
+        now_ms: u32,
+    ) -> Settled {
         // SAFETY: blocks lie in registered segments.
         let slab = unsafe { crate::arena::slab_containing(block.start()) }.first();
         // The owner changes only under the lock of the owner that is; it is read here under ours.
         if slab.owner() != owner.as_ptr() {
             return Settled::Foreign(slab.owner());
         }
-        if slab.is_empty() {
-            // All blocks of the slab are free already, this one among them.
-            return Settled::Twice(slab.block_size());
-        }
         let slabs = &mut self.classes[slab.class().index()];
-        slab.list(block);
-        slabs.holdings.out -= 1;
-        slabs.holdings.listed += 1;
+        let before = slab.free_count();
+        if let Err(block) = slab.list(block, rest) {
+            // All blocks of the slab are free already, this one among them.
+            return Settled::Twice(block, slab.block_size());
+        }
+        let listed = slab.free_count() - before;
+        slabs.holdings.out -= listed;
+        slabs.holdings.listed += listed;
         slabs.rebin(slab);
         if !slab.is_aging() {
             self.aging.enter(slab, now_ms);
