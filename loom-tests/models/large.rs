@@ -38,7 +38,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_block_grows_beside_one_that_comes_or_goes",
         protocol: "large",
         threads: 2,
-        bounds: [None, None],
+        bounds: [Some(3), None],
         control: UNLOCK,
         body: resize_beside,
     },
