@@ -1,5 +1,6 @@
 //! One-time initialisation (`src/sync/once.rs`) entered by several threads, and the counters of the statistics
-//! (`src/sync/mod.rs`).
+//! (`src/sync/mod.rs`). That a thread which initialises is called back by the C library, and comes by again itself, is a model of
+//! `lives.rs`; statistics as a whole are one of `slabs.rs`.
 
 use super::{Control, Model, join, spawn};
 use crate::sync::model::{keep, track_read, track_write};
