@@ -16,7 +16,7 @@ use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{SizeClass, TABLE_MAX};
-use crate::tcache::{self, CACHES};
+use crate::tcache::{self, CACHES, PURGER};
 use core::ptr::{self, NonNull};
 
 /// The alignment that C programs expect of every block.
@@ -416,7 +416,11 @@ unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: 
 fn fits_in_place(block: &Block, start: NonNull<u8>, size: usize) -> bool {
     match *block {
         Block::Small(_) => false,
-        Block::Medium(_) => size <= MAX_RUN_PAGES * PAGE && ARENAS.resize_medium(start, size.div_ceil(PAGE)),
+        Block::Medium(_) => {
+            let fits = size <= MAX_RUN_PAGES * PAGE && ARENAS.resize_medium(start, size.div_ceil(PAGE));
+            PURGER.note();
+            fits
+        }
         Block::Large(len) => size <= len && size > len - os::page_size(),
     }
 }
@@ -497,6 +501,8 @@ fn take_effect(option: &OptionDescription) {
     match option.name {
         "source" => ARENAS.initialise(OPTIONS.source()),
         "arenas" => CACHES.set_arena_count(),
+        "background" if !OPTIONS.background() => PURGER.end(),
+        "purge_delay_ms" => PURGER.look_again(),
         "perturb" => {
             tcache::flush();
         }

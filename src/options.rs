@@ -25,6 +25,7 @@ pub(crate) struct Options {
     /// The number of the word in the table: 0 the break, 1 mappings.
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
+    background: AtomicU32,
     trim_threshold: AtomicUsize,
     mmap_threshold: AtomicUsize,
     mmap_max: AtomicUsize,
@@ -74,7 +75,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 9] = [
+static TABLE: [OptionDescription; 10] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -99,6 +100,13 @@ static TABLE: [OptionDescription; 9] = [
             most: NEVER_MS,
             store: |o, n| o.purge_delay_ms.store(n as u32, Ordering::Relaxed),
         },
+    },
+    OptionDescription {
+        name: "background",
+        values: "0 or 1",
+        default: "0",
+        meaning: "1: a thread in the background returns free memory, also while the program is idle",
+        kind: Kind::Number { least: 0, most: 1, store: |o, n| o.background.store(n as u32, Ordering::Relaxed) },
     },
     OptionDescription {
         name: "trim_threshold",
@@ -235,6 +243,7 @@ impl Options {
             arenas: AtomicUsize::new(0),
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
+            background: AtomicU32::new(0),
             trim_threshold: AtomicUsize::new(0),
             mmap_threshold: AtomicUsize::new(1 << 20),
             mmap_max: AtomicUsize::new(usize::MAX),
@@ -260,6 +269,11 @@ impl Options {
 
     pub(crate) fn purge_delay_ms(&self) -> u32 {
         self.purge_delay_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread in the background is wanted.
+    pub(crate) fn background(&self) -> bool {
+        self.background.load(Ordering::Relaxed) != 0
     }
 
     /// Pages that each arena keeps when it returns memory by age.

@@ -13,6 +13,7 @@ mod large;
 mod lives;
 mod locks;
 mod options;
+mod purger;
 mod slabs;
 
 use crate::arena::{ARENAS, Arenas};
@@ -20,7 +21,7 @@ use crate::large::{LARGE, Large};
 use crate::metadata;
 use crate::os::kernel;
 use crate::sync::model;
-use crate::tcache::{CACHES, Caches};
+use crate::tcache::{CACHES, Caches, PURGER, Purger};
 use core::ptr;
 use std::vec::Vec;
 
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Model> {
         arenas::MODELS,
         large::MODELS,
         fork::MODELS,
+        purger::MODELS,
         slabs::MODELS,
         composed::MODELS,
     ]
@@ -79,6 +81,8 @@ pub fn execute(body: fn()) {
     unsafe { ptr::from_ref(&CACHES).cast_mut().write(Caches::new()) };
     // SAFETY: as above.
     unsafe { ptr::from_ref(&LARGE).cast_mut().write(Large::new()) };
+    // SAFETY: as above.
+    unsafe { ptr::from_ref(&PURGER).cast_mut().write(Purger::new()) };
     metadata::begin_model();
     blocks::begin();
     body();

@@ -301,6 +301,18 @@ const BUGS: &[Bug] = &[
         changes: &[("    ARENAS.renew_in_child();", "    if !BUG { ARENAS.renew_in_child(); }")],
         model: "the_child_goes_on_with_what_the_parent_had",
     },
+    Bug {
+        name: "the purger falls asleep without another look",
+        file: "src/tcache/purger.rs",
+        changes: &[("&& is_something_left()", "&& !BUG && is_something_left()")],
+        model: "what_is_put_while_the_purger_falls_asleep_is_returned_all_the_same",
+    },
+    Bug {
+        name: "the purger stays when all have gone",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[("    if CACHES.are_all_dormant() {", "    if !BUG && CACHES.are_all_dormant() {")],
+        model: "the_purger_ends_with_the_last_thread_that_has_a_cache",
+    },
 ];
 
 fn copy(from: &Path, to: &Path) {

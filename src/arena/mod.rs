@@ -243,6 +243,11 @@ impl Arenas {
         returned
     }
 
+    /// Whether an arena has more than about `kept` pages that were used before.
+    pub(crate) fn has_something_to_return(&self, kept: usize) -> bool {
+        self.used().any(|arena| arena.heap.lock().general.dirty_pages.get() > kept)
+    }
+
     /// All arenas that can have segments: the number in use only grows.
     fn used(&self) -> impl Iterator<Item = &Arena> {
         self.arenas.iter().filter(|arena| arena.segments.get() > 0)

@@ -504,6 +504,10 @@ impl AgingList {
         Self { oldest: Cell::new(None), newest: Cell::new(None) }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.oldest.get().is_none()
+    }
+
     /// Enters a slab that is in no list.
     pub(crate) fn enter(&self, slab: &'static Slab, now_ms: u32) {
         let line = &slab.line1;

@@ -7,6 +7,7 @@
 //! touching what is not mapped ends the model.
 
 use crate::sync::model::{self, Ordering, thread};
+pub(crate) use crate::sync::model::{futex_wait, futex_wake_one};
 use core::ffi::c_void;
 use core::ptr;
 pub(crate) use libc::*;
@@ -38,6 +39,8 @@ struct Kernel {
     clock_ms: u64,
     /// How many of the next calls of `mmap`, `mremap` and `sbrk` are refused.
     refusals: usize,
+    /// Threads that the allocator started, until they are joined.
+    started: Vec<Option<thread::JoinHandle<()>>>,
     /// What runs inside calls of the C library that may call `malloc`.
     calls_back: Option<fn()>,
 }
@@ -285,6 +288,29 @@ pub(crate) unsafe fn clock_gettime(_: clockid_t, now: *mut timespec) -> i32 {
     // SAFETY: the caller's pointer is valid.
     unsafe { now.write(time) };
     0
+}
+
+/// Lets the others go on, and some time pass.
+pub(crate) fn futex_wait_for(_: &crate::sync::AtomicU32, _: u32, ms: u32) {
+    KERNEL.with_borrow_mut(|kernel| kernel.clock_ms += u64::from(ms.min(100)));
+    thread::yield_now();
+}
+
+pub(crate) fn start_thread(body: extern "C" fn(*mut c_void) -> *mut c_void, _: usize) -> Option<usize> {
+    may_call_malloc();
+    let thread = thread::spawn(move || {
+        body(ptr::null_mut());
+        thread_ends();
+    });
+    KERNEL.with_borrow_mut(|kernel| {
+        kernel.started.push(Some(thread));
+        Some(kernel.started.len() - 1)
+    })
+}
+
+pub(crate) fn join_thread(thread: usize) {
+    let thread = KERNEL.with_borrow_mut(|kernel| kernel.started[thread].take());
+    thread.expect("a thread is joined once").join().unwrap();
 }
 
 pub(crate) unsafe fn sched_yield() -> i32 {

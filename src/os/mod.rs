@@ -8,14 +8,20 @@ mod memory;
 mod processors;
 #[cfg(simulated_page)]
 mod simulated_pages;
+#[cfg(not(loom))]
+mod sleep;
 mod text;
 mod thread;
 
+#[cfg(loom)]
+pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
     Break, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, residency, shrink_break,
     unmap,
 };
 pub(crate) use processors::processors;
+#[cfg(not(loom))]
+pub(crate) use sleep::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use text::{
     append_to_file, compiled_options, for_each_variable, has_environment, process_name, read_file,
     write_standard_error, write_to_stream,
@@ -23,8 +29,8 @@ pub(crate) use text::{
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
-    abort, clock_ms, fork_handlers, futex_wait, futex_wake_one, on_exit, process_id, thread_key, thread_key_delete,
-    thread_key_set, thread_number, yield_now,
+    abort, clock_ms, fork_handlers, name_thread, on_exit, process_id, thread_key, thread_key_delete, thread_key_set,
+    thread_number, yield_now,
 };
 
 use crate::sync::Counter;

@@ -1,41 +1,8 @@
-//! Threads and the process: sleeping, time, exit, fork, abort.
+//! Threads and the process: time, exit, fork, abort.
 
-#[cfg(not(loom))]
-use super::keeping_errno;
 #[cfg(loom)]
 use super::kernel as libc;
-#[cfg(not(loom))]
-use crate::sync::AtomicU32;
 use core::ffi::c_void;
-
-#[cfg(loom)]
-pub(crate) use crate::sync::model::{futex_wait, futex_wake_one};
-
-/// Sleeps until woken, unless the word no longer has the value `expected`. May return for no reason.
-#[cfg(not(loom))]
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
-    keeping_errno(|| {
-        // SAFETY: the word is valid for the call; a null timeout waits without limit.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                expected,
-                core::ptr::null::<libc::timespec>(),
-            )
-        }
-    });
-}
-
-/// Wakes one thread that sleeps on the word.
-#[cfg(not(loom))]
-pub(crate) fn futex_wake_one(word: &AtomicU32) {
-    keeping_errno(|| {
-        // SAFETY: the kernel only compares the address with those of sleepers.
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) }
-    });
-}
 
 pub(crate) fn yield_now() {
     // SAFETY: no preconditions.
@@ -108,4 +75,10 @@ pub(crate) fn fork_handlers(prepare: extern "C" fn(), parent: extern "C" fn(), c
 pub(crate) fn on_exit(function: extern "C" fn()) -> bool {
     // SAFETY: the function stays loaded as long as the allocator.
     unsafe { libc::atexit(function) == 0 }
+}
+
+/// Gives the calling thread a name for debuggers, of 15 bytes at most.
+pub(crate) fn name_thread(name: &core::ffi::CStr) {
+    // SAFETY: the name is a C string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }

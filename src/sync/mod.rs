@@ -17,7 +17,7 @@ pub(crate) use model::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, C
 
 #[cfg(not(loom))]
 pub(crate) use core::cell::Cell;
-pub(crate) use mutex::{Guard, Mutex, set_forking};
+pub(crate) use mutex::{Guard, Mutex, is_forking, set_forking};
 pub(crate) use once::Once;
 pub(crate) use operand::Operand;
 

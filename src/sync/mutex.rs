@@ -39,7 +39,8 @@ pub(crate) fn set_forking(forking: bool) {
     FORKING.store(if forking { os::thread_number() } else { 0 }, Ordering::Relaxed);
 }
 
-fn is_forking() -> bool {
+/// Whether the calling thread holds every lock on account of a `fork`.
+pub(crate) fn is_forking() -> bool {
     let forking = FORKING.load(Ordering::Relaxed);
     forking != 0 && forking == os::thread_number()
 }

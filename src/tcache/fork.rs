@@ -4,12 +4,12 @@
 //! caches, the arenas, the large blocks, the metadata), so that no slow path of another thread is under way. In the child
 //! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
-//! what a thread may hold, for each thread of the parent.
+//! what a thread may hold, for each thread of the parent. A purger of the parent's is not there, and is made when one is wanted.
 //!
 //! Handlers that the program registered before this library run after ours in the parent's preparation and before ours
 //! afterwards, and may allocate: the forking thread passes through the locks that it holds.
 
-use super::CACHES;
+use super::{CACHES, PURGER};
 
 use crate::arena::ARENAS;
 use crate::large::LARGE;
@@ -45,5 +45,6 @@ extern "C" fn child() {
     LARGE.renew_in_child();
     ARENAS.renew_in_child();
     CACHES.renew_in_child();
+    PURGER.begin_process();
     set_forking(false);
 }

@@ -14,7 +14,7 @@
 //! home alone.
 
 use super::slot::{self, DEAD, NEWBORN};
-use super::{Owner, ThreadCache, fork};
+use super::{Owner, PURGER, ThreadCache, fork};
 use crate::arena::{ARENAS, Slab};
 use crate::block::{BlockPtr, Chain};
 use crate::options::OPTIONS;
@@ -118,9 +118,14 @@ impl Caches {
 
     /// A bounded number of caches whose threads have not been seen for a while, or that no thread has.
     pub(super) fn idle(&self, now_ms: u64) -> impl Iterator<Item = &'static ThreadCache> {
-        /// In milliseconds.
-        const IDLE: u64 = 500;
-        self.some().filter(move |cache| now_ms.saturating_sub(cache.seen.load(Ordering::Relaxed)) >= IDLE)
+        self.some().filter(move |cache| cache.is_idle(now_ms))
+    }
+
+    /// Whether no thread has a cache, but for the orphanage's.
+    fn are_all_dormant(&self) -> bool {
+        let orphans = self.orphanage.try_lock().is_none_or(|cache| cache.is_some());
+        let (made, dormant) = self.counts();
+        made <= dormant + usize::from(orphans)
     }
 
     fn claim_dormant(&self) -> Option<&'static ThreadCache> {
@@ -167,6 +172,13 @@ impl Caches {
 }
 
 impl ThreadCache {
+    /// Whether its thread was not seen for a while.
+    pub(super) fn is_idle(&self, now_ms: u64) -> bool {
+        /// In milliseconds.
+        const IDLE: u64 = 500;
+        now_ms.saturating_sub(self.seen.load(Ordering::Relaxed)) >= IDLE
+    }
+
     /// The cache that was made before this one. Whoever came from `newest` sees it: it was written before that was.
     fn older(&self) -> Option<&'static ThreadCache> {
         // SAFETY: caches live for ever.
@@ -199,6 +211,7 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
 #[cold]
 fn attach() -> Option<&'static ThreadCache> {
     CACHES.process.call(|| {
+        PURGER.begin_process();
         OPTIONS.read_environment();
         ARENAS.initialise(OPTIONS.source());
     });
@@ -238,6 +251,9 @@ unsafe extern "C" fn thread_ends(cache: *mut c_void) {
     }
     slot::set(&DEAD);
     leave_dormant(cache);
+    if CACHES.are_all_dormant() {
+        PURGER.end();
+    }
 }
 
 fn leave_dormant(cache: &'static ThreadCache) {

@@ -28,14 +28,16 @@ mod inbox;
 mod lifecycle;
 mod magazine;
 mod outbox;
+mod purger;
 mod settling;
 mod slab_sets;
 mod slot;
 
 pub(crate) use attended::give_back;
 pub(crate) use lifecycle::CACHES;
+pub(crate) use purger::PURGER;
 #[cfg(loom)]
-pub(crate) use {inbox::Inbox, lifecycle::Caches};
+pub(crate) use {inbox::Inbox, lifecycle::Caches, purger::Purger};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::attended as calls;
@@ -249,8 +251,10 @@ const CALLS_OF_A_RUN: u32 = 8;
 
 /// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.
 pub(crate) fn tick() {
+    PURGER.note();
     if let Some(cache) = lifecycle::own() {
         cache.count_calls(CALLS_OF_A_RUN);
+        PURGER.start_if_wanted();
     }
 }
 

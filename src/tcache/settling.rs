@@ -6,7 +6,7 @@
 
 use super::magazine::List;
 use super::slab_sets::{Settled, SlabSets};
-use super::{CACHES, ThreadCache, freed_twice, known, lifecycle};
+use super::{CACHES, PURGER, ThreadCache, freed_twice, known, lifecycle};
 use crate::arena::{ARENAS, slab_containing};
 use crate::block::{Chain, blocks_from};
 use crate::large::LARGE;
@@ -64,6 +64,7 @@ impl ThreadCache {
                 }
             }
         }
+        PURGER.note();
         // Gathering may lead to housekeeping, which takes the lock.
         for block in blocks_from(foreign) {
             // SAFETY: blocks lie in registered segments.
@@ -81,6 +82,7 @@ impl ThreadCache {
         {
             self.settle_arrivals(&mut slabs, class);
         }
+        PURGER.note();
     }
 
     /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
@@ -114,6 +116,13 @@ impl ThreadCache {
             self.settle_all_arrivals(&mut slabs);
             slabs.give_back(now_ms as u32, age_ms, budget)
         })
+    }
+
+    /// Whether a slab holds something that goes back in time, or blocks wait that others sent.
+    pub(super) fn has_something_to_return(&self) -> bool {
+        let slabs = self.slabs.lock();
+        let waiting = |class: SizeClass| slabs.has_pending(class) || !self.inboxes[class.index()].is_empty();
+        slabs.is_aging() || SizeClass::all().any(waiting)
     }
 
     fn settle_all_arrivals(&self, slabs: &mut SlabSets) {
@@ -150,6 +159,7 @@ impl ThreadCache {
             self.last_housekeeping.set(now);
             self.keep_house(now);
         }
+        PURGER.start_if_wanted();
     }
 
     /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.

@@ -190,6 +190,11 @@ impl SlabSets {
         Settled::Listed
     }
 
+    /// Whether a slab has a free block that it did not have for long.
+    pub(crate) fn is_aging(&self) -> bool {
+        !self.aging.is_empty()
+    }
+
     /// Gives every empty slab back to its arena.
     pub(crate) fn release_empty(&mut self) {
         for class in SizeClass::all() {
