@@ -26,6 +26,8 @@ pub(crate) struct Options {
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
     background: AtomicU32,
+    /// `usize::MAX`: by the processors.
+    thread_cache_bytes: AtomicUsize,
     trim_threshold: AtomicUsize,
     mmap_threshold: AtomicUsize,
     mmap_max: AtomicUsize,
@@ -75,7 +77,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 10] = [
+static TABLE: [OptionDescription; 11] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -107,6 +109,17 @@ static TABLE: [OptionDescription; 10] = [
         default: "0",
         meaning: "1: a thread in the background returns free memory, also while the program is idle",
         kind: Kind::Number { least: 0, most: 1, store: |o, n| o.background.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "thread_cache_bytes",
+        values: "bytes",
+        default: "4 MiB for each processor, 64 MiB at least",
+        meaning: "what all threads together may have at hand, beyond 64 KiB for each",
+        kind: Kind::Number {
+            least: 0,
+            most: usize::MAX,
+            store: |o, n| o.thread_cache_bytes.store(n, Ordering::Relaxed),
+        },
     },
     OptionDescription {
         name: "trim_threshold",
@@ -244,6 +257,7 @@ impl Options {
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
             background: AtomicU32::new(0),
+            thread_cache_bytes: AtomicUsize::new(usize::MAX),
             trim_threshold: AtomicUsize::new(0),
             mmap_threshold: AtomicUsize::new(1 << 20),
             mmap_max: AtomicUsize::new(usize::MAX),
@@ -274,6 +288,11 @@ impl Options {
     /// Whether a thread in the background is wanted.
     pub(crate) fn background(&self) -> bool {
         self.background.load(Ordering::Relaxed) != 0
+    }
+
+    /// Bytes that all thread caches share.
+    pub(crate) fn thread_cache_bytes(&self) -> Option<usize> {
+        Some(self.thread_cache_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes < usize::MAX)
     }
 
     /// Pages that each arena keeps when it returns memory by age.

@@ -1,13 +1,18 @@
 //! What a thread may keep for itself, measured from outside.
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::sync::Mutex;
 use terrace::Terrace;
+
+/// What is measured is the process's.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The bound that `src/tcache/mod.rs` states for what one thread has at hand, in bytes.
 const AT_HAND: usize = 4 << 20;
 
 #[test]
 fn a_thread_that_frees_much_in_every_class_keeps_a_bounded_part_of_it() {
+    let _alone = ONE_AT_A_TIME.lock();
     let sizes: Vec<usize> = terrace::statistics().classes.iter().map(|class| class.block_size).collect();
     let mut blocks = Vec::new();
     for size in sizes {
@@ -26,4 +31,47 @@ fn a_thread_that_frees_much_in_every_class_keeps_a_bounded_part_of_it() {
     let empty = terrace::statistics();
     assert!(empty.cached_bytes <= AT_HAND, "{empty}");
     assert!(empty.cached_bytes > 0, "nothing was kept: every allocation would take the slow path\n{empty}");
+}
+
+/// Threads of the test below, and what they may have together beyond a floor for each, in bytes.
+const CROWD: usize = 200;
+const POOL: usize = 4 << 20;
+const FLOOR: usize = 64 << 10;
+
+#[test]
+fn a_crowd_of_threads_that_touch_every_class_and_sleep_shares_a_bounded_amount() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let sizes: Vec<usize> = terrace::statistics().classes.iter().map(|class| class.block_size).collect();
+    terrace::set_option("thread_cache_bytes", &POOL.to_string()).unwrap();
+    // Blocks in magazines of other threads may count as live until their next slow call; nobody holds any.
+    let held = || {
+        let statistics = terrace::statistics();
+        statistics.live_bytes + statistics.cached_bytes + statistics.in_transit_bytes
+    };
+    let before = held();
+    let (touched, asleep) = (std::sync::Barrier::new(CROWD + 1), std::sync::Barrier::new(CROWD + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..CROWD {
+            scope.spawn(|| {
+                // Some of the threads' blocks are the first to find their magazine full.
+                for round in 0..2 {
+                    for &size in &sizes {
+                        let layout = Layout::from_size_align(size, 8).unwrap();
+                        // SAFETY: the size is not zero.
+                        let blocks: Vec<_> = (0..=round).map(|_| unsafe { Terrace.alloc(layout) }).collect();
+                        // SAFETY: the blocks are of this layout and given up.
+                        blocks.into_iter().for_each(|block| unsafe { Terrace.dealloc(block, layout) });
+                    }
+                }
+                touched.wait();
+                asleep.wait();
+            });
+        }
+        touched.wait();
+        let crowd = held().saturating_sub(before);
+        asleep.wait();
+        assert!(crowd <= POOL + CROWD * FLOOR, "{crowd} bytes: {} for each", crowd / CROWD);
+        assert!(crowd >= CROWD * FLOOR / 4, "{crowd} bytes: nothing was kept");
+    });
+    terrace::set_option("thread_cache_bytes", &usize::MAX.to_string()).unwrap();
 }

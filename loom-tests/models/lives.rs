@@ -112,6 +112,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         control: Control::Bug("a cache is counted as dormant after it can be claimed"),
         body: dormant_count,
     },
+    || Model {
+        name: "what_two_threads_reserve_of_the_pool_is_within_it_and_comes_back",
+        protocol: "lives",
+        threads: 2,
+        bounds: [Some(1), Some(2)],
+        control: Control::Bug("a thread reserves without a look at the pool"),
+        body: reserve,
+    },
 ];
 
 fn short_life() {
@@ -259,4 +267,39 @@ fn dormant_count() {
     kernel::thread_ends();
     join(claimers);
     check_at_rest();
+}
+
+fn reserve() {
+    const POOL: usize = 64 << 10;
+    /// Whether just the whole pool can be had.
+    fn pool_is_whole() -> bool {
+        let (all, more) = (CACHES.reserve(POOL), CACHES.reserve(1));
+        CACHES.unreserve(POOL);
+        all && !more
+    }
+    crate::options::OPTIONS.set(b"thread_cache_bytes", b"65536").unwrap();
+    assert!(tcache::start());
+    let taken = model::keep(core::cell::Cell::new(0));
+    let life = move || {
+        if CACHES.reserve(POOL) {
+            taken.set(taken.get() + 1);
+            assert_eq!(taken.get(), 1, "the pool gave more than it has");
+            model::thread::yield_now();
+            taken.set(taken.get() - 1);
+            CACHES.unreserve(POOL);
+        }
+    };
+    let other = spawn(life);
+    life();
+    other.join().unwrap();
+    assert!(pool_is_whole());
+    // By way of the allocator: more than a floor.
+    let blocks = [(); 8].map(|()| allocate(LARGEST));
+    blocks.into_iter().for_each(free);
+    let blocks = [(); 2].map(|()| allocate(PAGE));
+    assert!(!pool_is_whole(), "nothing was reserved");
+    blocks.into_iter().for_each(free);
+    kernel::thread_ends();
+    assert!(pool_is_whole(), "what was reserved is lost");
+    check_all_came_home();
 }

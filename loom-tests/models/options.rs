@@ -23,6 +23,7 @@ fn body() {
         ("TERRACE_PURGE_DELAY_MS", "5"),
         ("TERRACE_MMAP_THRESHOLD", "65536"),
         ("TERRACE_BACKGROUND", "1"),
+        ("TERRACE_THREAD_CACHE_BYTES", "65536"),
         ("TERRACE_TRIM_THRESHOLD", "8192"),
         ("TERRACE_MMAP_MAX", "7"),
         ("TERRACE_PERTURB", "9"),
@@ -50,7 +51,7 @@ fn body() {
     assert_eq!(OPTIONS.stats(&mut [0; STATS_LEN]), Some(c"1"));
     assert!(os::page_size() == 4096 && c_face::malloc_usable_size(core::ptr::null_mut()) == 0);
     assert_eq!((OPTIONS.kept_pages(), OPTIONS.mmap_max(), OPTIONS.perturb_byte()), (2, 7, 9));
-    assert!(OPTIONS.background());
+    assert!(OPTIONS.background() && OPTIONS.thread_cache_bytes() == Some(65536));
     assert_eq!(OPTIONS.check_action(), (false, true));
     statistics::register_exit_report();
     OPTIONS.forget_arenas();

@@ -302,6 +302,12 @@ const BUGS: &[Bug] = &[
         model: "the_child_goes_on_with_what_the_parent_had",
     },
     Bug {
+        name: "a thread reserves without a look at the pool",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[("        if !fits {", "        let fits = fits || BUG;\n        if !fits {")],
+        model: "what_two_threads_reserve_of_the_pool_is_within_it_and_comes_back",
+    },
+    Bug {
         name: "the purger falls asleep without another look",
         file: "src/tcache/purger.rs",
         changes: &[("&& is_something_left()", "&& !BUG && is_something_left()")],

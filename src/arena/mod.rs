@@ -613,7 +613,7 @@ mod tests {
                 // All that there is to be had goes out, in the first round of a part of the slab only.
                 let most = if round == 0 { 1 + (carved * slab.capacity() as f64) as usize } else { usize::MAX };
                 while out.len() < most
-                    && let Some((head, _)) = slab.take_list().or_else(|| slab.carve(most - out.len()))
+                    && let Some((head, _)) = slab.take_list(most - out.len()).or_else(|| slab.carve(most - out.len()))
                 {
                     for block in crate::block::blocks_from(Some(head)) {
                         prop_assert!(out.insert(block.start().addr().get()), "a block was given twice");

@@ -350,10 +350,18 @@ impl Slab {
         next.map_or(Ok(()), Err)
     }
 
-    /// Takes the whole list: the first block and how many there are.
-    pub(crate) fn take_list(&self) -> Option<(BlockPtr, usize)> {
+    /// Takes the list, or the first `most` blocks of it: the first one and how many there are.
+    pub(crate) fn take_list(&self, most: usize) -> Option<(BlockPtr, usize)> {
         let head = self.line1.free.take()?;
-        Some((head, self.line1.free_count.take() as usize))
+        let count = self.line1.free_count.take() as usize;
+        if count <= most {
+            return Some((head, count));
+        }
+        let last = (1..most).try_fold(head, |block, _| block.next())?;
+        self.line1.free.set(last.next());
+        self.line1.free_count.set((count - most) as u16);
+        last.set_next(None);
+        Some((head, most))
     }
 
     /// Makes new blocks, linked in order of address: those of a bare page, or up to `most` from uncarved memory.

@@ -36,7 +36,7 @@ impl ThreadCache {
         let magazine = self.magazine(class);
         if magazine.count(class) == 0 {
             // Makes the room anew, which is none.
-            let _ = magazine.unload(class);
+            let _ = magazine.unload(class, 0);
         }
         // Fetching may have let the C library call back into the allocator, which left an old list meanwhile.
         for other in blocks_from(self.take_old(class).head) {

@@ -27,6 +27,11 @@ use core::ptr;
 pub(super) const LIVE: u32 = 0;
 const DORMANT: u32 = 1;
 
+/// What all caches may hold beyond their floors, unless the option says so: as much for each processor as one thread can use, so
+/// that threads that run at once get all they can use, and those that only wait share the rest.
+const POOL_EACH: usize = 4 << 20;
+const POOL_LEAST: usize = 64 << 20;
+
 /// All caches of this process.
 pub(crate) static CACHES: Caches = Caches::new();
 
@@ -43,6 +48,11 @@ pub(crate) struct Caches {
     /// How many caches are dormant, or about to be: a hint that saves the search, so `Relaxed`. A cache is counted before it can
     /// be claimed, so the number never goes below zero.
     dormant: AtomicUsize,
+    /// Bytes that caches have reserved beyond their floors. Read and written by any thread on slow paths: `Relaxed`, since a sum
+    /// orders nothing.
+    reserved: AtomicUsize,
+    /// How many they may be, unless the option says so. Written when the second cache is made, read by any thread: `Relaxed`.
+    pool: AtomicUsize,
     /// Held while a cache is made, and by `fork`, so that the child knows all caches.
     making: Mutex<()>,
     /// The cache of threads that have none any more. Ranks above the caches' own locks.
@@ -60,6 +70,8 @@ impl Caches {
             cursor: AtomicPtr::new(ptr::null_mut()),
             count: AtomicUsize::new(0),
             dormant: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            pool: AtomicUsize::new(POOL_LEAST),
             making: Mutex::new(()),
             orphanage: Mutex::new(None),
             process: Once::new(),
@@ -142,7 +154,23 @@ impl Caches {
 
     /// Has threads spread over as many arenas as the options, or the processors, say.
     fn spread(&self) {
-        ARENAS.set_count(OPTIONS.arenas().unwrap_or_else(os::processors));
+        let processors = os::processors();
+        ARENAS.set_count(OPTIONS.arenas().unwrap_or(processors));
+        self.pool.store(POOL_LEAST.max(processors * POOL_EACH), Ordering::Relaxed);
+    }
+
+    /// Takes bytes from the pool for a cache; `false`, and none, if there are not so many.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let pool = OPTIONS.thread_cache_bytes().unwrap_or_else(|| self.pool.load(Ordering::Relaxed));
+        let fits = self.reserved.fetch_add(bytes, Ordering::Relaxed) + bytes <= pool;
+        if !fits {
+            self.unreserve(bytes);
+        }
+        fits
+    }
+
+    pub(crate) fn unreserve(&self, bytes: usize) {
+        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The same after the option was set, if there are several threads.

@@ -4,6 +4,7 @@
 //!            young                          old
 //!   top ──▶ □ ─▶ □ ─▶ □          head ──▶ □ ─▶ □ ─▶ □ ─▶ □
 //!   blocks in young = limit − room − taken         at most one full young list
+//!   (what a class is granted below its limit, see `allowance`, counts as taken)
 //! ```
 //!
 //! Allocation pops from the young list and free pushes onto it. A push takes of the room, and a pop does not give it back but
@@ -45,9 +46,10 @@ pub(crate) fn limit(class: SizeClass) -> i32 {
 #[repr(C)]
 pub(crate) struct Magazine {
     top: Cell<Option<BlockPtr>>,
-    /// How many blocks may be pushed before the slow path looks. Negative when a slab gave more than the limit.
+    /// How many blocks may be pushed before the slow path looks.
     room: Cell<i32>,
-    /// How many blocks were popped since the room was made.
+    /// How many blocks were popped since the room was made, and how many the class has no room for; negative when a slab gave
+    /// more than the limit.
     taken: Cell<i32>,
 }
 
@@ -74,7 +76,7 @@ impl Magazine {
     }
 
     /// Puts a block on top. A refusal as `Full` leaves the room one too small, which saves the fast path a step: the caller
-    /// makes good for it by `make_room`.
+    /// makes good for it by `restore_room`.
     #[inline(always)]
     pub(crate) fn push(&self, block: BlockPtr) -> Result<(), Refusal> {
         let top = self.top.get();
@@ -91,36 +93,42 @@ impl Magazine {
         Ok(())
     }
 
-    /// After a push that was refused as `Full`: makes room anew; `false`, and none, if the list is three quarters full.
-    pub(crate) fn make_room(&self, class: SizeClass) -> bool {
+    /// Gives back the room that a push took which was refused as `Full`.
+    pub(crate) fn restore_room(&self) {
         self.room.set(self.room.get() + 1);
-        let (count, limit) = (self.count(class) as i32, limit(class));
-        let ample = count < limit / 4 * 3;
+    }
+
+    /// Makes room anew for up to `most` blocks; `false`, and none, if the list has three quarters of that.
+    pub(crate) fn make_room(&self, class: SizeClass, most: i32) -> bool {
+        let count = self.count(class) as i32;
+        let ample = 4 * count < 3 * most;
         if ample {
-            self.set_room(limit - count);
+            self.set_room(class, count, most);
         }
         ample
     }
 
-    /// While calls are attended, nothing may be pushed: the list counts as having had its pops.
-    fn set_room(&self, room: i32) {
-        let (room, taken) = if OPTIONS.attended() { (0, room) } else { (room, 0) };
+    /// Makes room for so many blocks that there are `most`, and none while calls are attended. What is missing to the limit
+    /// of the class counts as popped.
+    fn set_room(&self, class: SizeClass, count: i32, most: i32) {
+        let most = if OPTIONS.attended() { 0 } else { most };
+        let room = (most - count).max(0);
         self.room.set(room);
-        self.taken.set(taken);
+        self.taken.set(limit(class) - count - room);
     }
 
-    /// Puts a whole list into an empty magazine.
-    pub(crate) fn load(&self, class: SizeClass, list: List) {
+    /// Puts a whole list into an empty magazine, which may grow to `most` blocks.
+    pub(crate) fn load(&self, class: SizeClass, list: List, most: i32) {
         debug_assert!(self.top.get().is_none());
         self.top.set(list.head);
-        self.set_room(limit(class) - list.count as i32);
+        self.set_room(class, list.count as i32, most);
     }
 
-    /// Takes everything out.
-    pub(crate) fn unload(&self, class: SizeClass) -> List {
+    /// Takes everything out; there is room for `most` blocks then.
+    pub(crate) fn unload(&self, class: SizeClass, most: i32) -> List {
         let count = self.count(class);
         let head = self.top.take();
-        self.set_room(limit(class));
+        self.set_room(class, 0, most);
         List { head, count }
     }
 
@@ -138,6 +146,19 @@ impl Magazine {
 pub(crate) struct List {
     pub(crate) head: Option<BlockPtr>,
     pub(crate) count: usize,
+}
+
+impl List {
+    /// Leaves the first `most` blocks, of more, and gives the others.
+    pub(crate) fn cut(&mut self, most: usize) -> Self {
+        let last = (1..most).fold(self.head, |block, _| block?.next());
+        let rest = Self { head: last.and_then(BlockPtr::next), count: self.count - most };
+        if let Some(last) = last {
+            last.set_next(None);
+        }
+        self.count = most;
+        rest
+    }
 }
 
 #[cfg(test)]
@@ -178,11 +199,29 @@ mod tests {
             assert!(magazine.push(block()).is_ok());
         }
         assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
-        assert!(!magazine.make_room(class));
-        let list = magazine.unload(class);
+        magazine.restore_room();
+        assert!(!magazine.make_room(class, limit(class)));
+        let list = magazine.unload(class, 0);
         assert_eq!(list.count, limit(class) as usize);
         assert_eq!(crate::block::blocks_from(list.head).count(), list.count);
         assert_eq!(magazine.count(class), 0);
+    }
+
+    #[test]
+    fn a_magazine_that_is_granted_less_holds_less_and_counts_right() {
+        let class = SizeClass::of(1024).unwrap();
+        let magazine = Magazine::new(class);
+        assert_eq!(magazine.unload(class, 3).count, 0);
+        for granted in [3, 1] {
+            for _ in 0..granted {
+                assert!(magazine.push(block()).is_ok());
+            }
+            assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
+            magazine.restore_room();
+            assert!(!magazine.make_room(class, granted));
+            assert_eq!(magazine.count(class), granted as usize);
+            assert_eq!(magazine.unload(class, 1).count, granted as usize);
+        }
     }
 
     #[test]
@@ -196,7 +235,8 @@ mod tests {
                 assert_eq!(magazine.pop(), Some(a));
             }
             assert!(matches!(magazine.push(a), Err(Refusal::Full)));
-            assert!(magazine.make_room(class));
+            magazine.restore_room();
+            assert!(magazine.make_room(class, limit(class)));
             assert_eq!(magazine.count(class), 0);
         }
     }

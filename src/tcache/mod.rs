@@ -22,6 +22,7 @@
 //! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
 //! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
 
+mod allowance;
 mod attended;
 mod fork;
 mod inbox;
@@ -48,6 +49,7 @@ use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
+use allowance::Account;
 use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
@@ -60,6 +62,9 @@ pub(crate) struct ThreadCache {
     // The thread's own.
     magazines: [Magazine; size_class::COUNT],
     old: [OldList; size_class::COUNT],
+    /// Blocks that each magazine has, and has room for, as of the last slow call of its class.
+    grants: [Cell<u16>; size_class::COUNT],
+    account: Account,
     outbox: Outbox,
     /// Bytes in all old lists.
     old_bytes: Cell<usize>,
@@ -321,11 +326,12 @@ fn push_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     let cache = slot::get();
     if OPTIONS.attended() {
         // The refused push took of the room.
-        let _ = cache.magazine(class).make_room(class);
+        cache.magazine(class).restore_room();
         // SAFETY: whoever freed the block gave it up.
         return unsafe { calls::free(block.start()) };
     }
-    if !cache.magazine(class).make_room(class) {
+    cache.magazine(class).restore_room();
+    if !cache.magazine(class).make_room(class, cache.enlarge(class)) {
         return cache.push_rotating(class, block);
     }
     cache.busy[class.index()].set(true);
@@ -383,7 +389,7 @@ impl ThreadCache {
         // SAFETY: zeroes are a valid cache: null pointers, `None`, numbers, free locks, the state LIVE.
         let cache: &'static Self = unsafe { memory.as_ref() };
         for class in SizeClass::all() {
-            let _ = cache.magazine(class).unload(class);
+            let _ = cache.magazine(class).unload(class, 0);
         }
         cache
     }
@@ -399,6 +405,8 @@ impl ThreadCache {
         Self {
             magazines,
             old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
+            grants: [const { Cell::new(0) }; size_class::COUNT],
+            account: Account::new(),
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
             arena: Cell::new(0),
@@ -457,7 +465,13 @@ impl ThreadCache {
         if list.head.is_none() {
             self.counters.refills.add(1);
             self.tick();
-            list = self.fetch(class)?;
+            let most = self.may_fetch(class);
+            list = self.fetch(class, most)?;
+            if list.count > most {
+                // A chain that another thread sent, as it came.
+                let rest = list.cut(most);
+                self.settle(rest);
+            }
         }
         let magazine = self.magazine(class);
         if OPTIONS.attended() {
@@ -468,13 +482,14 @@ impl ThreadCache {
             self.put_old(class, list);
             return magazine.pop();
         }
-        magazine.load(class, list);
+        magazine.load(class, list, self.grant_fetched(class, &list));
         self.note(class);
         magazine.pop()
     }
 
     /// Gets blocks of a class: what other threads sent back, what the slabs have, or a new slab.
-    fn fetch(&'static self, class: SizeClass) -> Option<List> {
+    /// No more of a slab's than `most`.
+    fn fetch(&'static self, class: SizeClass, most: usize) -> Option<List> {
         let mut slabs = self.slabs.lock();
         if !slabs.has_pending(class) {
             slabs.keep_pending(class, self.inboxes[class.index()].take_all());
@@ -486,12 +501,12 @@ impl ThreadCache {
         if let Some(chain) = slabs.pop_pending(class) {
             return Some(List { head: Some(chain.head), count: usize::from(chain.count) });
         }
-        if let Some(list) = slabs.give(class) {
+        if let Some(list) = slabs.give(class, most) {
             return Some(list);
         }
         let slab = self.new_slab(class)?;
         slabs.adopt(slab);
-        slabs.give(class)
+        slabs.give(class, most)
     }
 
     /// Gets a slab: from a cache that no thread has, from the arenas as they are, from what idle caches give up, and only
@@ -614,11 +629,12 @@ impl ThreadCache {
     /// it is left where it is; its slabs and what was sent to them go on.
     fn abandon(&self) {
         for class in SizeClass::all() {
-            let _ = self.magazine(class).unload(class);
+            let _ = self.magazine(class).unload(class, 0);
             let _ = self.old[class.index()].take();
             self.counters.held[class.index()].sub(self.counters.held[class.index()].get());
         }
         self.old_bytes.set(0);
+        self.forget_account();
         self.outbox.abandon();
     }
 }

@@ -33,12 +33,14 @@ impl ThreadCache {
     /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
     pub(super) fn rotate(&'static self, class: SizeClass) {
         let old = self.take_old(class);
-        self.put_old(class, self.magazine(class).unload(class));
+        let most = self.enlarge(class);
+        self.put_old(class, self.magazine(class).unload(class, most));
         self.settle(old);
         if self.old_bytes.get() > OLD_BYTES {
             let others = SizeClass::all().filter(|&other| other != class);
             others.for_each(|other| self.settle(self.take_old(other)));
         }
+        self.heed_allowance(class);
         self.note(class);
     }
 
@@ -184,6 +186,7 @@ impl ThreadCache {
             }
             slabs.give_back(now as u32, delay, GIVE_BACK_BUDGET);
         }
+        self.return_reserve();
         for cache in CACHES.idle(now) {
             cache.keep_house_of_idle(now, delay, GIVE_BACK_BUDGET);
         }
@@ -191,9 +194,10 @@ impl ThreadCache {
         LARGE.purge(delay);
     }
 
-    fn settle_magazine(&'static self, class: SizeClass) {
-        let young = self.magazine(class).unload(class);
+    pub(super) fn settle_magazine(&'static self, class: SizeClass) {
+        let young = self.magazine(class).unload(class, 0);
         let old = self.take_old(class);
+        self.revoke(class);
         self.settle(young);
         self.settle(old);
         self.note(class);
@@ -202,6 +206,7 @@ impl ThreadCache {
     /// Gives away everything that the thread holds.
     pub(super) fn empty_out(&'static self) {
         SizeClass::all().for_each(|class| self.settle_magazine(class));
+        self.return_reserve();
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut slabs = self.slabs.lock();
         self.settle_all_arrivals(&mut slabs);

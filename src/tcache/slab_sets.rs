@@ -122,13 +122,13 @@ impl SlabSets {
         free > capacity_for(class) && free > holdings.out / 4
     }
 
-    /// Gives a list of blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
-    pub(crate) fn give(&mut self, class: SizeClass) -> Option<List> {
+    /// Gives a list of up to `most` blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
+    pub(crate) fn give(&mut self, class: SizeClass, most: usize) -> Option<List> {
         let slabs = &mut self.classes[class.index()];
         let slab = slabs.bins.iter().find_map(Treap::first)?;
-        let most = (CARVE_BYTES / class.block_size()).max(1);
+        let carved = (CARVE_BYTES / class.block_size()).clamp(1, most);
         let before = Holdings::of(slab);
-        let (head, count) = slab.take_list().or_else(|| slab.carve(most))?;
+        let (head, count) = slab.take_list(most).or_else(|| slab.carve(carved))?;
         slabs.holdings.change(before, slab);
         slab.note_given();
         slabs.rebin(slab);
