@@ -12,6 +12,7 @@ use crate::arena::{
 };
 use crate::attended;
 use crate::large::LARGE;
+use crate::limit::LIMIT;
 use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
 use crate::report::{self, Fault};
@@ -134,6 +135,7 @@ pub(crate) fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
         LARGE.allocate(size, align)
     });
     if let Some(block) = block {
+        LIMIT.heed();
         return Some(Fresh { start: block.start, zeroed: block.zeroed });
     }
     // No mapping is to be had. Free pages that an arena still has may hold the block.
@@ -151,7 +153,7 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
             tcache::reclaim();
             take(Growth::Denied).or_else(|| {
                 LARGE.yield_bytes(SEGMENT_SIZE);
-                take(Growth::Allowed)
+                take(Growth::Allowed).inspect(|_| LIMIT.heed())
             })
         })
     })?;
@@ -502,6 +504,11 @@ fn take_effect(option: &OptionDescription) {
         "source" => ARENAS.initialise(OPTIONS.source()),
         "arenas" => CACHES.set_arena_count(),
         "background" if !OPTIONS.background() => PURGER.end(),
+        "limit" => ARENAS.initialise(OPTIONS.source()),
+        "soft_limit" => {
+            ARENAS.initialise(OPTIONS.source());
+            LIMIT.renew();
+        }
         "purge_delay_ms" => PURGER.look_again(),
         "perturb" => {
             tcache::flush();

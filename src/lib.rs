@@ -28,6 +28,7 @@ pub mod c_face;
 mod c_names;
 mod heap;
 mod large;
+mod limit;
 mod metadata;
 #[cfg(loom)]
 #[path = "../loom-tests/models/mod.rs"]
@@ -46,6 +47,7 @@ pub mod sync;
 mod tcache;
 mod verify;
 
+pub use limit::LimitCallback;
 #[doc(hidden)]
 pub use options::bytes_of;
 pub use options::{OptionDescription, OptionError, options};
@@ -108,4 +110,19 @@ pub fn set_option(name: &str, value: &str) -> Result<(), OptionError> {
 /// unused pages are given back at once, whatever their age. Blocks that other threads have at hand stay.
 pub fn purge() {
     heap::purge();
+}
+
+/// Has a function called when more than the soft limit (the option `soft_limit`) is mapped and returning free memory did not help:
+/// once, and again after an eighth of the limit was free in between. `None`: none is called. See docs/memory.md.
+///
+/// ```
+/// extern "C" fn shrink(mapped: usize, limit: usize) {
+///     eprintln!("{mapped} bytes are mapped, {limit} are wanted");
+/// }
+/// terrace::set_option("soft_limit", "80%")?;
+/// terrace::set_limit_callback(Some(shrink));
+/// # Ok::<(), terrace::OptionError>(())
+/// ```
+pub fn set_limit_callback(callback: Option<LimitCallback>) {
+    limit::LIMIT.set_callback(callback);
 }

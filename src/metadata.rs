@@ -2,6 +2,7 @@
 //!
 //! Cut from mappings of its own, never returned; who needs a structure again later keeps it in a list of its own.
 
+use crate::limit::LIMIT;
 use crate::os;
 use crate::sync::{Counter, Mutex};
 use core::ptr::NonNull;
@@ -28,7 +29,13 @@ pub(crate) fn allocate<T>() -> Option<NonNull<T>> {
     let mut chunk = CHUNK_IN_USE.lock();
     let mut skip = chunk.next.align_offset(align_of::<T>());
     if chunk.next.is_null() || skip + size_of::<T>() > chunk.left {
-        let memory = os::map(CHUNK)?;
+        if !LIMIT.charge(CHUNK) {
+            return None;
+        }
+        let Some(memory) = os::map(CHUNK) else {
+            LIMIT.refund(CHUNK);
+            return None;
+        };
         *chunk = Chunk { next: memory.as_ptr(), left: CHUNK };
         skip = 0;
     }

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
     background: AtomicU32,
+    /// In bytes; `usize::MAX`: none.
+    limit: AtomicUsize,
+    soft_limit: AtomicUsize,
     /// `usize::MAX`: by the processors.
     thread_cache_bytes: AtomicUsize,
     trim_threshold: AtomicUsize,
@@ -70,6 +73,8 @@ pub struct OptionDescription {
 enum Kind {
     /// A whole number between two bounds, which belong to it.
     Number { least: usize, most: usize, store: fn(&Options, usize) },
+    /// A number of bytes, or a share of the memory that the process may have; 0 is stored as the largest number.
+    Amount { store: fn(&Options, usize) },
     /// One of some words, stored by its place among them.
     Word { words: &'static [&'static str], store: fn(&Options, usize) },
     /// Any text.
@@ -77,7 +82,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 11] = [
+static TABLE: [OptionDescription; 13] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -89,7 +94,7 @@ static TABLE: [OptionDescription; 11] = [
         name: "source",
         values: "`brk` or `mmap`",
         default: "`brk`",
-        meaning: "where the first arena gets its memory; the others always map theirs",
+        meaning: "where the first arena gets its memory; the others always map theirs, and so does the first where there is a limit",
         kind: Kind::Word { words: &["brk", "mmap"], store: |o, n| o.source.store(n as u32, Ordering::Relaxed) },
     },
     OptionDescription {
@@ -120,6 +125,20 @@ static TABLE: [OptionDescription; 11] = [
             most: usize::MAX,
             store: |o, n| o.thread_cache_bytes.store(n, Ordering::Relaxed),
         },
+    },
+    OptionDescription {
+        name: "limit",
+        values: "bytes as `512M` (`K`, `M`, `G`), a share as `90%`, or 0",
+        default: "0: none",
+        meaning: "how much may be mapped before there is no memory; a share is of what the process's control group, or the machine, has",
+        kind: Kind::Amount { store: |o, n| o.limit.store(n, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "soft_limit",
+        values: "as for `limit`",
+        default: "0: none",
+        meaning: "when more is mapped, all free memory is returned, and then the limit callback called",
+        kind: Kind::Amount { store: |o, n| o.soft_limit.store(n, Ordering::Relaxed) },
     },
     OptionDescription {
         name: "trim_threshold",
@@ -216,6 +235,7 @@ impl fmt::Display for Kind {
                 let mut separator = "";
                 words.iter().try_for_each(|word| write!(f, "{}{word}", core::mem::replace(&mut separator, " or ")))
             }
+            Kind::Amount { .. } => write!(f, "a number of bytes, as 512M, or a share, as 90%"),
             Kind::Text { .. } => write!(f, "a text"),
         }
     }
@@ -257,6 +277,8 @@ impl Options {
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
             background: AtomicU32::new(0),
+            limit: AtomicUsize::new(usize::MAX),
+            soft_limit: AtomicUsize::new(usize::MAX),
             thread_cache_bytes: AtomicUsize::new(usize::MAX),
             trim_threshold: AtomicUsize::new(0),
             mmap_threshold: AtomicUsize::new(1 << 20),
@@ -278,7 +300,9 @@ impl Options {
     }
 
     pub(crate) fn source(&self) -> Source {
-        if self.source.load(Ordering::Relaxed) == 0 { Source::Break } else { Source::Mappings }
+        // The break can only be given back from its end, so that near a limit free segments in its midst would count for ever.
+        let is_limited = self.limit() < usize::MAX || self.soft_limit() < usize::MAX;
+        if self.source.load(Ordering::Relaxed) == 0 && !is_limited { Source::Break } else { Source::Mappings }
     }
 
     pub(crate) fn purge_delay_ms(&self) -> u32 {
@@ -293,6 +317,16 @@ impl Options {
     /// Bytes that all thread caches share.
     pub(crate) fn thread_cache_bytes(&self) -> Option<usize> {
         Some(self.thread_cache_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes < usize::MAX)
+    }
+
+    /// Bytes that may be mapped.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes beyond which memory is returned and the program told.
+    pub(crate) fn soft_limit(&self) -> usize {
+        self.soft_limit.load(Ordering::Relaxed)
     }
 
     /// Pages that each arena keeps when it returns memory by age.
@@ -426,10 +460,32 @@ impl Options {
             Kind::Word { words, store } => {
                 store(self, words.iter().position(|word| word.as_bytes() == value).ok_or(malformed)?);
             }
+            Kind::Amount { store } => store(self, amount(value, os::memory_of_process).ok_or(malformed)?),
             Kind::Text { store } => store(self, value),
         }
         Ok(())
     }
+}
+
+/// The bytes that a text like `512M` or `90%` stands for; the largest number for 0.
+fn amount(text: &[u8], all: impl FnOnce() -> usize) -> Option<usize> {
+    let (digits, unit) = match text.split_last()? {
+        (unit, digits) if !unit.is_ascii_digit() => (digits, unit.to_ascii_uppercase()),
+        _ => (text, b'B'),
+    };
+    let number: usize = core::str::from_utf8(digits).ok()?.parse().ok()?;
+    let shift = match unit {
+        b'%' if number <= 100 => {
+            let share = (all() as u128 * number as u128 / 100) as usize;
+            return Some(if number == 0 { usize::MAX } else { share });
+        }
+        b'B' => 0,
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        _ => return None,
+    };
+    Some(number.checked_mul(1 << shift)?).map(|bytes| if bytes == 0 { usize::MAX } else { bytes })
 }
 
 /// The option of this name, in small or capital letters; or else the one whose name comes nearest.
@@ -539,6 +595,18 @@ mod tests {
         assert_eq!(distance(b"stats", b"status"), 1);
         assert_eq!(distance(b"stats", b""), 5);
         assert_eq!(distance(b"brk", b"mmap"), 4);
+    }
+
+    #[test]
+    fn an_amount_is_bytes_or_a_share() {
+        let of = |text: &[u8]| amount(text, || 4 << 30);
+        assert_eq!((of(b"1000"), of(b"64k"), of(b"512M")), (Some(1000), Some(64 << 10), Some(512 << 20)));
+        assert_eq!((of(b"3G"), of(b"25%"), of(b"100%")), (Some(3 << 30), Some(1 << 30), Some(4 << 30)));
+        assert_eq!((of(b"0"), of(b"0%"), of(b"0M")), (Some(usize::MAX), Some(usize::MAX), Some(usize::MAX)));
+        for wrong in [&b""[..], b"%", b"M", b"101%", b"1.5G", b"-1", b"12Q", b"99999999999999G"] {
+            assert_eq!(of(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(amount(b"100%", || usize::MAX), Some(usize::MAX));
     }
 
     #[test]

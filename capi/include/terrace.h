@@ -31,6 +31,11 @@ int terrace_set_option(const char *name, const char *value) TERRACE_NOTHROW;
 /* Returns to the kernel all free memory that can be returned now. */
 void terrace_purge(void) TERRACE_NOTHROW;
 
+/* Has a function called when more than the soft limit (TERRACE_SOFT_LIMIT) is mapped and returning free memory did not help: once,
+ * and again after an eighth of the limit was free in between. It is called on the thread that allocates, with no lock held; it
+ * may allocate and free. NULL: none is called. */
+void terrace_set_limit_callback(void (*callback)(size_t mapped, size_t limit)) TERRACE_NOTHROW;
+
 /* C23: free() for a block whose size, or alignment and size, the caller knows. Neither is looked at. NULL is nothing. */
 void free_sized(void *block, size_t size) TERRACE_NOTHROW;
 void free_aligned_sized(void *block, size_t alignment, size_t size) TERRACE_NOTHROW;

@@ -278,7 +278,6 @@ fn reserve() {
         all && !more
     }
     crate::options::OPTIONS.set(b"thread_cache_bytes", b"65536").unwrap();
-    assert!(tcache::start());
     let taken = model::keep(core::cell::Cell::new(0));
     let life = move || {
         if CACHES.reserve(POOL) {
@@ -293,13 +292,4 @@ fn reserve() {
     life();
     other.join().unwrap();
     assert!(pool_is_whole());
-    // By way of the allocator: more than a floor.
-    let blocks = [(); 8].map(|()| allocate(LARGEST));
-    blocks.into_iter().for_each(free);
-    let blocks = [(); 2].map(|()| allocate(PAGE));
-    assert!(!pool_is_whole(), "nothing was reserved");
-    blocks.into_iter().for_each(free);
-    kernel::thread_ends();
-    assert!(pool_is_whole(), "what was reserved is lost");
-    check_all_came_home();
 }

@@ -10,6 +10,7 @@ mod fork;
 mod inboxes;
 mod initialisation;
 mod large;
+mod limit;
 mod lives;
 mod locks;
 mod options;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Model> {
         lives::MODELS,
         arenas::MODELS,
         large::MODELS,
+        limit::MODELS,
         fork::MODELS,
         purger::MODELS,
         slabs::MODELS,

@@ -23,6 +23,8 @@ fn body() {
         ("TERRACE_PURGE_DELAY_MS", "5"),
         ("TERRACE_MMAP_THRESHOLD", "65536"),
         ("TERRACE_BACKGROUND", "1"),
+        ("TERRACE_LIMIT", "1G"),
+        ("TERRACE_SOFT_LIMIT", "512M"),
         ("TERRACE_THREAD_CACHE_BYTES", "65536"),
         ("TERRACE_TRIM_THRESHOLD", "8192"),
         ("TERRACE_MMAP_MAX", "7"),
@@ -51,6 +53,7 @@ fn body() {
     assert_eq!(OPTIONS.stats(&mut [0; STATS_LEN]), Some(c"1"));
     assert!(os::page_size() == 4096 && c_face::malloc_usable_size(core::ptr::null_mut()) == 0);
     assert_eq!((OPTIONS.kept_pages(), OPTIONS.mmap_max(), OPTIONS.perturb_byte()), (2, 7, 9));
+    assert_eq!((OPTIONS.limit(), OPTIONS.soft_limit()), (1 << 30, 512 << 20));
     assert!(OPTIONS.background() && OPTIONS.thread_cache_bytes() == Some(65536));
     assert_eq!(OPTIONS.check_action(), (false, true));
     statistics::register_exit_report();

@@ -308,6 +308,24 @@ const BUGS: &[Bug] = &[
         model: "what_two_threads_reserve_of_the_pool_is_within_it_and_comes_back",
     },
     Bug {
+        name: "a charge is compared with the limit and added in two steps",
+        file: "src/limit.rs",
+        changes: &[(
+            "        if mapped > OPTIONS.limit() {\n",
+            "        if BUG {\n            self.mapped.fetch_sub(bytes, Ordering::Relaxed);\n            let before = self.mapped.load(Ordering::Relaxed);\n            if before + bytes > OPTIONS.limit() {\n                return false;\n            }\n            self.mapped.store(before + bytes, Ordering::Relaxed);\n        } else if mapped > OPTIONS.limit() {\n",
+        )],
+        model: "what_threads_map_together_is_within_the_hard_limit",
+    },
+    Bug {
+        name: "every thread that finds the soft limit crossed heeds it",
+        file: "src/limit.rs",
+        changes: &[(
+            "Ordering::Relaxed, Ordering::Relaxed).is_err() {",
+            "Ordering::Relaxed, Ordering::Relaxed).is_err() && !BUG {",
+        )],
+        model: "a_soft_limit_that_is_crossed_is_heeded_once",
+    },
+    Bug {
         name: "the purger falls asleep without another look",
         file: "src/tcache/purger.rs",
         changes: &[("&& is_something_left()", "&& !BUG && is_something_left()")],

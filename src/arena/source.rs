@@ -1,6 +1,7 @@
 //! Where an arena's segments come from: the break, or mappings.
 
 use super::segment::SEGMENT_SIZE;
+use crate::limit::LIMIT;
 use crate::os;
 use core::ptr::{self, NonNull};
 
@@ -36,6 +37,17 @@ impl Supply {
     }
 
     pub(crate) fn next_segment(&mut self) -> Option<Supplied> {
+        if !LIMIT.charge(SEGMENT_SIZE) {
+            return None;
+        }
+        let supplied = self.ask_kernel();
+        if supplied.is_none() {
+            LIMIT.refund(SEGMENT_SIZE);
+        }
+        supplied
+    }
+
+    fn ask_kernel(&mut self) -> Option<Supplied> {
         if self.source == Source::Break {
             if let Some(memory) = segment_from_break() {
                 return Some(Supplied { memory, from_break: true });
@@ -51,12 +63,17 @@ impl Supply {
 
 /// Gives a segment's memory back; `false` if the kernel keeps the addresses (their contents are gone all the same).
 pub(crate) fn give_back(memory: NonNull<u8>, from_break: bool) -> bool {
-    if from_break {
+    let given = if from_break {
         // SAFETY: the segment ends there.
         let end = unsafe { memory.add(SEGMENT_SIZE) };
-        return os::shrink_break(end, SEGMENT_SIZE);
+        os::shrink_break(end, SEGMENT_SIZE)
+    } else {
+        os::unmap(memory, SEGMENT_SIZE)
+    };
+    if given {
+        LIMIT.refund(SEGMENT_SIZE);
     }
-    os::unmap(memory, SEGMENT_SIZE)
+    given
 }
 
 /// Grows the break by one segment, aligned. Memory that the program itself takes by `sbrk` in between is left alone: if it

@@ -8,6 +8,7 @@ mod extensions;
 mod reports;
 mod tuning;
 
+pub use crate::{LimitCallback, set_limit_callback};
 pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
 pub use reports::{Mallinfo, Mallinfo2, mallinfo2, malloc_info, malloc_stats};
 pub use tuning::{mallopt, set_option};

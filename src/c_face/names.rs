@@ -264,3 +264,9 @@ pub unsafe extern "C" fn terrace_set_option(name: *const c_char, value: *const c
 pub extern "C" fn terrace_purge() {
     c_face::malloc_trim(0);
 }
+
+/// Has a function called when more than the soft limit is mapped; NULL: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_set_limit_callback(callback: Option<c_face::LimitCallback>) {
+    c_face::set_limit_callback(callback);
+}

@@ -8,6 +8,7 @@ mod registry;
 
 pub(crate) use registry::Mapping;
 
+use crate::limit::LIMIT;
 use crate::os;
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
@@ -29,6 +30,32 @@ pub(crate) struct Large {
     /// 1 once the kernel has refused to move pages to a given place: it is not asked again. Written and read by any thread,
     /// `Relaxed`: it only saves system calls.
     kernel_refuses_moves: AtomicU32,
+}
+
+/// Maps `len` bytes by `map`, as far as the limit on memory allows.
+fn counted(len: usize, map: impl FnOnce() -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
+    if !LIMIT.charge(len) {
+        return None;
+    }
+    let start = map();
+    if start.is_none() {
+        LIMIT.refund(len);
+    }
+    start
+}
+
+fn remap(old: Mapping, len: usize) -> Option<NonNull<u8>> {
+    let remap = || os::remap(old.start, old.len, len, true);
+    if len > old.len {
+        return counted(len - old.len, remap);
+    }
+    remap().inspect(|_| LIMIT.refund(old.len - len))
+}
+
+/// Unmaps a block that is in no table. If the kernel keeps the addresses, their memory is gone all the same.
+fn unmap(mapping: Mapping) {
+    os::unmap(mapping.start, mapping.len);
+    LIMIT.refund(mapping.len);
 }
 
 /// What became of pages that were to be moved to a place.
@@ -78,7 +105,7 @@ impl Large {
         let (mapping, zeroed) =
             if align == os::page_size() { self.map_or_reuse(len)? } else { self.map_aligned_or_reuse(len, align)? };
         if !self.inner.lock().registry.insert(mapping) {
-            os::unmap(mapping.start, mapping.len);
+            unmap(mapping);
             return None;
         }
         Some(Block { start: mapping.start, zeroed })
@@ -88,7 +115,7 @@ impl Large {
         if let Some(mapping) = self.inner.lock().cache.take(len) {
             return Some((mapping, false));
         }
-        let mapping = Mapping { start: os::map(len)?, len };
+        let mapping = Mapping { start: counted(len, || os::map(len))?, len };
         match self.furnish(mapping, 0) {
             Furnished::Fresh => Some((mapping, true)),
             Furnished::Used => Some((mapping, false)),
@@ -100,7 +127,7 @@ impl Large {
         if let Some(mapping) = self.inner.lock().cache.take_aligned(len, align) {
             return Some((mapping, false));
         }
-        let start = os::map_aligned(len, align, ptr::null_mut())?;
+        let start = counted(len, || os::map_aligned(len, align, ptr::null_mut()))?;
         Some((Mapping { start, len }, true))
     }
 
@@ -117,9 +144,11 @@ impl Large {
             // SAFETY: the piece is no longer than what is left of the mapping.
             let place = unsafe { mapping.start.add(offset) };
             if piece.len < WORTH_MOVING {
-                os::unmap(piece.start, piece.len);
+                unmap(piece);
                 break;
             }
+            // Its addresses are gone, whatever becomes of the pages.
+            LIMIT.refund(piece.len);
             match self.move_pages(piece, place) {
                 Moved::Done => offset += piece.len,
                 Moved::Refused => break,
@@ -150,12 +179,12 @@ impl Large {
             && let Some(old) = inner.cache.evict_oldest(now, 0)
         {
             drop(inner);
-            os::unmap(old.start, old.len);
+            unmap(old);
             inner = self.inner.lock();
         }
         if !inner.cache.put(mapping, now) {
             drop(inner);
-            os::unmap(mapping.start, mapping.len);
+            unmap(mapping);
         }
         true
     }
@@ -190,7 +219,7 @@ impl Large {
         }
         drop(inner);
         // The block is in no table while it moves: its old address may be another thread's as soon as the kernel has it.
-        let moved = if len == old.len { Some(start) } else { os::remap(start, old.len, len, true) };
+        let moved = if len == old.len { Some(start) } else { remap(old, len) };
         let mut now = moved.map_or(old, |start| Mapping { start, len });
         if moved.is_some() && len - old.len.min(len) >= WORTH_MOVING {
             now = self.furnish_tail(now, old.len);
@@ -217,7 +246,7 @@ impl Large {
         let (now, mut purged) = (os::clock_ms() as u32, 0);
         while let Some(old) = self.evict(now, age_ms) {
             purged += old.len;
-            os::unmap(old.start, old.len);
+            unmap(old);
         }
         purged
     }
@@ -233,7 +262,7 @@ impl Large {
         while yielded < len {
             let Some(old) = self.inner.lock().cache.evict_some(now, len - yielded) else { break };
             yielded += old.len;
-            os::unmap(old.start, old.len);
+            unmap(old);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates, takes a lock of the allocator, or changes `errno`: a caller of `free` must find it as it was.
 
+mod control_group;
 #[cfg(loom)]
 pub(crate) mod kernel;
 mod memory;
@@ -13,6 +14,7 @@ mod sleep;
 mod text;
 mod thread;
 
+pub(crate) use control_group::memory as memory_of_process;
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{

@@ -151,3 +151,35 @@ impl ThreadCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap;
+
+    #[test]
+    fn what_a_thread_reserved_comes_back_when_it_ends() {
+        /// Takes and frees blocks of many classes, more than a floor of them.
+        fn use_many_classes() {
+            for class in SizeClass::all() {
+                let blocks = [(); 3].map(|()| heap::allocate_c(class.block_size()));
+                for block in blocks {
+                    // SAFETY: the block was just allocated.
+                    unsafe { heap::free(block) };
+                }
+            }
+        }
+        let threads: std::vec::Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    use_many_classes();
+                    CACHES.reserved_bytes()
+                })
+            })
+            .collect();
+        for thread in threads {
+            assert!(thread.join().unwrap() >= CHUNK, "nothing was reserved");
+        }
+        assert_eq!(CACHES.reserved_bytes(), 0, "what was reserved is lost");
+    }
+}

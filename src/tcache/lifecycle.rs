@@ -140,6 +140,12 @@ impl Caches {
         made <= dormant + usize::from(orphans)
     }
 
+    /// Bytes that caches have taken from the pool.
+    #[cfg(test)]
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
     fn claim_dormant(&self) -> Option<&'static ThreadCache> {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;

@@ -44,6 +44,7 @@ use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_c
 use crate::attended as calls;
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
+use crate::limit::LIMIT;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::report::{self, Fault};
@@ -311,6 +312,7 @@ pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
         Some(cache) => cache.refill(class),
         None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
     };
+    LIMIT.heed();
     block.map(BlockPtr::start)
 }
 
