@@ -9,6 +9,8 @@ mod install;
 mod library;
 mod run;
 mod search_path;
+#[expect(dead_code, reason = "the subcommands that show it follow")]
+mod snapshot;
 #[cfg(test)]
 #[path = "../tests/run/static_program.rs"]
 mod static_program;
