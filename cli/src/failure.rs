@@ -17,6 +17,12 @@ pub enum Failure {
     CannotRun(PathBuf, io::Error),
     /// A file could not be put in its place.
     NotInstalled(PathBuf, io::Error),
+    /// A file could not be read.
+    Unreadable(String, io::Error),
+    /// A file could not be written.
+    Unwritable(String, io::Error),
+    /// A saved look at a process is not in the form that this command reads.
+    NotASnapshot(PathBuf, String),
     /// The system refused something that does not depend on the command.
     System(&'static str, io::Error),
 }
@@ -34,7 +40,13 @@ impl Failure {
     /// 125 for a failure of `terrace`, 126 for a command that cannot be run, 127 for one that does not exist.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::LibraryNotFound(_) | Self::UnusableLibrary(..) | Self::NotInstalled(..) | Self::System(..) => 125,
+            Self::LibraryNotFound(_)
+            | Self::UnusableLibrary(..)
+            | Self::NotInstalled(..)
+            | Self::Unreadable(..)
+            | Self::Unwritable(..)
+            | Self::NotASnapshot(..)
+            | Self::System(..) => 125,
             Self::CannotRun(..) => 126,
             Self::CommandNotFound(_) => 127,
         }
@@ -54,6 +66,11 @@ impl fmt::Display for Failure {
             }
             Self::UnusableLibrary(path, why) => write!(f, "{} cannot be preloaded: {why}", path.display()),
             Self::NotInstalled(place, error) => write!(f, "{} could not be installed: {error}", place.display()),
+            Self::Unreadable(name, error) => write!(f, "{name} could not be read: {error}"),
+            Self::Unwritable(name, error) => write!(f, "{name} could not be written: {error}"),
+            Self::NotASnapshot(path, why) => {
+                write!(f, "{} is not what `terrace map --json` writes: {why}", path.display())
+            }
             Self::CommandNotFound(name) => write!(f, "the command {} was not found", name.display()),
             Self::CannotRun(program, error) if error.kind() == io::ErrorKind::NotFound => write!(
                 f,

@@ -5,15 +5,20 @@
 
 mod failure;
 mod image;
+mod inspect;
 mod install;
+mod ledger;
 mod library;
+mod remote;
 mod run;
 mod search_path;
-#[expect(dead_code, reason = "the subcommands that show it follow")]
 mod snapshot;
 #[cfg(test)]
 #[path = "../tests/run/static_program.rs"]
 mod static_program;
+mod target;
+mod units;
+mod views;
 
 use clap::{Parser, Subcommand};
 use std::fmt;
@@ -32,12 +37,18 @@ struct Arguments {
 enum Subcommands {
     Run(run::Arguments),
     Install(install::Arguments),
+    Why(inspect::WhyArguments),
+    Map(inspect::MapArguments),
+    Stats(inspect::StatsArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().subcommand {
         Subcommands::Run(arguments) => run::run(arguments).map(|never| match never {}),
         Subcommands::Install(arguments) => install::install(&arguments),
+        Subcommands::Why(arguments) => inspect::why(&arguments),
+        Subcommands::Map(arguments) => inspect::map(&arguments),
+        Subcommands::Stats(arguments) => inspect::stats(&arguments),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     say(format_args!("terrace: {failure}\n"));

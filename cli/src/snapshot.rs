@@ -119,7 +119,6 @@ pub struct Segment {
 /// Pages of a segment with one use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 pub struct Zone {
     /// Its first byte, a multiple of 4096.
     pub start: u64,
@@ -153,6 +152,20 @@ pub enum Content {
     Clean,
     /// What could not be read, or made no sense.
     Unknown,
+}
+
+impl Content {
+    /// One word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Slab(_) => "slab",
+            Self::Medium => "medium",
+            Self::Dirty { .. } => "dirty",
+            Self::Clean => "clean",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A slab: `capacity = out + listed + bare + uncarved`, in blocks.
@@ -321,6 +334,12 @@ pub struct Mapping {
     pub permissions: String,
 }
 
+/// A look at a small server, the same for all tests.
+#[cfg(test)]
+pub fn sample() -> Snapshot {
+    serde_json::from_str(include_str!("../tests/inspect/server.json")).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,5 +353,19 @@ mod tests {
             std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/snapshot.schema.json"), &now).unwrap();
         }
         assert!(now == SCHEMA, "docs/snapshot.schema.json is out of date; run the test once more with BLESS=1");
+    }
+
+    #[test]
+    fn a_look_passes_the_schema_and_comes_back_as_it_was() {
+        let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap();
+        let mut written = serde_json::to_value(sample()).unwrap();
+        assert_eq!(validator.validate(&written).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(serde_json::from_value::<Snapshot>(written.clone()).unwrap(), sample());
+
+        written["arenas"][0]["segments"][0]["zones"][1]["kind"] = "slob".into();
+        assert!(!validator.is_valid(&written), "a kind of zone that does not exist");
+        let mut without_process = serde_json::to_value(sample()).unwrap();
+        without_process.as_object_mut().unwrap().remove("process");
+        assert!(!validator.is_valid(&without_process));
     }
 }

@@ -1,0 +1,128 @@
+//! The subcommands that look at a process from outside: `why`, `map` and `stats`.
+//!
+//! The process does not co-operate and is not disturbed: [`remote`](crate::remote) reads its memory.
+
+use crate::failure::Failure;
+use crate::target::Target;
+use crate::views::{self, picture::Colouring};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Say where a process's memory is, whether it grows, and what to do about it
+///
+/// Looks twice at a process, once at a core file. All accounts add up to the resident memory that the kernel counts.
+#[derive(clap::Args)]
+pub struct WhyArguments {
+    /// A process by its number, a core file, or what `terrace map --json` wrote
+    #[arg(value_name = "PID|FILE")]
+    target: Target,
+
+    /// Seconds between the two looks; 0 looks once
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    interval: f64,
+}
+
+/// Show every arena, segment and zone of a process's heap
+///
+/// As text on standard output, unless one of the options asks for another form.
+#[derive(clap::Args)]
+pub struct MapArguments {
+    /// A process by its number, a core file, or what `terrace map --json` wrote
+    #[arg(value_name = "PID|FILE")]
+    target: Target,
+
+    /// Write everything as JSON to standard output; docs/snapshot.schema.json describes it
+    #[arg(long, conflicts_with_all = ["html", "svg"])]
+    json: bool,
+
+    /// Write a page to look at in a browser; it needs no other file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Write a picture
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// What the colours of the picture tell
+    #[arg(long, value_enum, default_value_t, requires = "svg")]
+    colour: Colouring,
+}
+
+/// Show the totals of a process's heap
+#[derive(clap::Args)]
+pub struct StatsArguments {
+    /// A process by its number, a core file, or what `terrace map --json` wrote
+    #[arg(value_name = "PID|FILE")]
+    target: Target,
+
+    /// Go on, with a new look every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    watch: Option<f64>,
+}
+
+/// As much as a person may want to wait, and no negative time.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it must be a number of seconds from 0 to 86400".to_owned()),
+    }
+}
+
+/// `terrace why`.
+pub fn why(arguments: &WhyArguments) -> Result<(), Failure> {
+    let first = arguments.target.look()?;
+    let second = if arguments.interval > 0.0 && arguments.target.goes_on() {
+        sleep(Duration::from_secs_f64(arguments.interval));
+        Some(arguments.target.look()?)
+    } else {
+        None
+    };
+    print(&views::why::verdict(&first, second.as_ref()))
+}
+
+/// `terrace map`.
+pub fn map(arguments: &MapArguments) -> Result<(), Failure> {
+    let snapshot = arguments.target.look()?;
+    if arguments.json {
+        return print(&(views::json(&snapshot) + "\n"));
+    }
+    if arguments.html.is_none() && arguments.svg.is_none() {
+        return print(&views::text::map(&snapshot));
+    }
+    if let Some(path) = &arguments.html {
+        write_file(path, &views::html::page(&snapshot))?;
+    }
+    if let Some(path) = &arguments.svg {
+        write_file(path, &views::svg::picture(&snapshot, arguments.colour))?;
+    }
+    Ok(())
+}
+
+/// `terrace stats`.
+pub fn stats(arguments: &StatsArguments) -> Result<(), Failure> {
+    loop {
+        let text = views::text::statistics(&arguments.target.look()?);
+        let Some(interval) = arguments.watch.filter(|_| arguments.target.goes_on()) else { return print(&text) };
+        // Home, the text, and nothing of what stood there before.
+        print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
+        sleep(Duration::from_secs_f64(interval.max(0.1)));
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::Unwritable(path.display().to_string(), error))
+}
+
+/// Writes to standard output. A reader who has seen enough is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Unwritable("standard output".to_owned(), error))
+        }
+        Err(_) => std::process::exit(0),
+        Ok(()) => Ok(()),
+    }
+}
