@@ -12,6 +12,7 @@
 //! A free block is held by exactly one list at a time (a magazine, an outbox, an inbox, or its slab), and whoever may
 //! touch that list may touch the block's two words. That is what makes the accessors here safe to call.
 
+use crate::layout::BlockLayout;
 use crate::sync;
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -33,6 +34,12 @@ pub(crate) struct FreeBlock {
 pub(crate) struct BlockPtr(NonNull<FreeBlock>);
 
 impl BlockPtr {
+    pub(crate) const LAYOUT: BlockLayout = BlockLayout {
+        next: offset_of!(FreeBlock, next) as u32,
+        parcel: offset_of!(FreeBlock, parcel) as u32,
+        address_bits: ADDRESS_BITS,
+    };
+
     /// # Safety
     /// `start` must be the first byte of a block that is in nobody else's hands.
     #[inline(always)]

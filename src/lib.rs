@@ -27,7 +27,9 @@ pub mod c_face;
 #[path = "c_face/names.rs"]
 mod c_names;
 mod heap;
+pub mod inspect;
 mod large;
+mod layout;
 mod limit;
 mod metadata;
 #[cfg(loom)]

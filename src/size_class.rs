@@ -39,7 +39,10 @@ static TABLE: [[SizeClass; 2]; TABLE_MAX / 16 + 1] = {
     table
 };
 
-static SIZES: [u16; COUNT] = {
+static SIZES: [u16; COUNT] = sizes();
+
+/// The block size of each class, in units of 8 bytes.
+pub(crate) const fn sizes() -> [u16; COUNT] {
     let mut sizes = [0; COUNT];
     let mut size = MIN_BLOCK;
     while size <= MAX_SMALL {
@@ -49,7 +52,7 @@ static SIZES: [u16; COUNT] = {
     }
     // The loop passes through every size of a class last at the class's own size.
     sizes
-};
+}
 
 impl SizeClass {
     /// The size of a magazine, in bytes.

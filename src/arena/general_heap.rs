@@ -22,8 +22,10 @@ use super::length_index::LengthIndex;
 use super::recent::Recent;
 use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
 use super::treap::{Links, Node};
+use crate::layout::RunLayout;
 use crate::os;
 use crate::sync::Cell;
+use core::mem::offset_of;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 
@@ -71,6 +73,15 @@ impl Node for Run {
 }
 
 impl Run {
+    pub(crate) const LAYOUT: RunLayout = RunLayout {
+        size: size_of::<Self>() as u32,
+        stamp: offset_of!(Self, stamp) as u32,
+        pages: offset_of!(Self, pages) as u32,
+        state: offset_of!(Self, state) as u32,
+        dirty: offset_of!(Self, dirty) as u32,
+        zeroed: offset_of!(Self, zeroed) as u32,
+    };
+
     pub(crate) fn state(&self) -> RunState {
         self.state.get()
     }

@@ -18,18 +18,21 @@ mod treap;
 
 pub(crate) use general_heap::RunState;
 pub(crate) use segment::{
-    Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, slab_containing, slice_index,
+    Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, Segment, slab_containing, slice_index,
 };
+pub(crate) use segment_map::SEGMENTS;
 pub(crate) use slab::{AgingList, Owner, Place, Slab, capacity_for, slices_for};
 pub(crate) use source::Source;
 pub(crate) use treap::Treap;
 
+use crate::layout::ArenasLayout;
 use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use general_heap::{GeneralHeap, Run, Spot};
-use segment::{HEADER_PAGES, PAGES, Segment};
-use segment_map::{SEGMENTS, Tag};
+use segment::{HEADER_PAGES, PAGES};
+use segment_map::Tag;
 use source::Supply;
 
 /// No more arenas than this, however many processors there are.
@@ -117,6 +120,19 @@ pub(crate) struct ArenaTotals {
 }
 
 impl Arenas {
+    pub(crate) const LAYOUT: ArenasLayout = {
+        const HEAP: usize = offset_of!(Arena, heap) + Mutex::<Heap>::VALUE;
+        ArenasLayout {
+            arenas: offset_of!(Self, arenas) as u32,
+            count: MAX_ARENAS as u32,
+            used: offset_of!(Self, count) as u32,
+            size: size_of::<Arena>() as u32,
+            segments: offset_of!(Arena, segments) as u32,
+            free_pages: (HEAP + offset_of!(Heap, general.free_pages)) as u32,
+            dirty_pages: (HEAP + offset_of!(Heap, general.dirty_pages)) as u32,
+        }
+    };
+
     pub(crate) const fn new() -> Self {
         Self { arenas: [const { Arena::new() }; MAX_ARENAS], count: AtomicUsize::new(1) }
     }

@@ -14,9 +14,11 @@
 //! zero, which is the state "nothing here" of both.
 
 use super::general_heap::Run;
-use super::segment_map::Tag;
+use super::segment_map::{SLOTS, Tag};
 use super::slab::{Owner, Slab};
+use crate::layout::SegmentLayout;
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Operand};
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 /// Size and alignment of a segment, in bytes.
@@ -59,6 +61,19 @@ const _: () = assert!(size_of::<Header>() == size_of::<Slab>());
 const _: () = assert!(size_of::<Segment>() <= SLICE_SIZE);
 
 impl Segment {
+    pub(crate) const LAYOUT: SegmentLayout = SegmentLayout {
+        slots: SLOTS as u32,
+        size: SEGMENT_SIZE as u32,
+        slice: SLICE_SIZE as u32,
+        page: PAGE as u32,
+        header_pages: HEADER_PAGES as u32,
+        arena: offset_of!(Self, header.arena) as u32,
+        from_break: offset_of!(Self, header.from_break) as u32,
+        runs: offset_of!(Self, runs) as u32,
+        run: Run::LAYOUT,
+        slab: Slab::LAYOUT,
+    };
+
     /// # Safety
     /// `memory` must be a whole segment that was just mapped, aligned to its size and filled with zeroes, and must stay
     /// mapped as long as the result is used.

@@ -20,7 +20,7 @@
 use super::segment::{SEGMENT_SIZE, Segment};
 use crate::sync::{AtomicUsize, Operand, Ordering};
 
-const SLOTS: usize = 1 << 19;
+pub(crate) const SLOTS: usize = 1 << 19;
 
 /// The segments of this process, of all its arenas.
 pub(crate) static SEGMENTS: SegmentMap = SegmentMap::new();

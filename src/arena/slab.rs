@@ -21,6 +21,7 @@
 use super::segment::{self, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, SLICE_SIZE, Segment};
 use super::treap::{Links, Node};
 use crate::block::{BlockPtr, blocks_from};
+use crate::layout::SlabLayout;
 use crate::os;
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Ordering};
@@ -126,6 +127,23 @@ impl Slab {
     pub(crate) const OWNER: usize = offset_of!(Line0, owner);
     /// Where the low half of the address of the last byte that was carved stands.
     pub(crate) const LAST_CARVED: usize = offset_of!(Line0, last_carved);
+
+    pub(crate) const LAYOUT: SlabLayout = SlabLayout {
+        size: size_of::<Self>() as u32,
+        owner: offset_of!(Self, line0.owner) as u32,
+        class: offset_of!(Self, line0.class) as u32,
+        block_size: offset_of!(Self, line0.block_size) as u32,
+        slices_before: offset_of!(Self, line0.slices_before) as u32,
+        slices: offset_of!(Self, line0.slices) as u32,
+        free: offset_of!(Self, line1.free) as u32,
+        bare: offset_of!(Self, line1.bare) as u32,
+        stamp: offset_of!(Self, line1.stamp) as u32,
+        free_count: offset_of!(Self, line1.free_count) as u32,
+        carved: offset_of!(Self, line1.carved) as u32,
+        capacity: offset_of!(Self, line1.capacity) as u32,
+        bare_count: offset_of!(Self, line1.bare_count) as u32,
+        is_aging: offset_of!(Self, line1.is_aging) as u32,
+    };
 
     /// Makes a slab of a run of slices that starts at `start`, as the owner's.
     pub(crate) fn create(start: NonNull<u8>, class: SizeClass, owner: NonNull<Owner>) -> &'static Self {

@@ -5,6 +5,7 @@
 //! moved together, so that the cache never adds to the peak. Guarded by the lock of `Large`.
 
 use super::registry::Mapping;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 /// Ranges kept at most.
@@ -28,7 +29,18 @@ pub(crate) struct MappingCache {
 // SAFETY: the ranges are memory that belongs to the cache alone.
 unsafe impl Send for MappingCache {}
 
+// The place of no range has a null pointer for its start.
+const _: () = assert!(size_of::<Option<Range>>() == size_of::<Range>());
+
 impl MappingCache {
+    /// Where the ranges lie, and of each its start, its length and when it came.
+    pub(crate) const RANGES: usize = offset_of!(Self, ranges);
+    pub(crate) const RANGE_COUNT: usize = RANGES;
+    pub(crate) const RANGE_SIZE: usize = size_of::<Option<Range>>();
+    pub(crate) const RANGE_START: usize = offset_of!(Range, mapping.start);
+    pub(crate) const RANGE_LEN: usize = offset_of!(Range, mapping.len);
+    pub(crate) const RANGE_STAMP: usize = offset_of!(Range, stamp);
+
     pub(crate) const fn new() -> Self {
         Self { ranges: [None; RANGES], bytes: 0 }
     }

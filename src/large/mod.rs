@@ -8,10 +8,12 @@ mod registry;
 
 pub(crate) use registry::Mapping;
 
+use crate::layout::LargeLayout;
 use crate::limit::LIMIT;
 use crate::os;
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use mapping_cache::MappingCache;
 use registry::Registry;
@@ -90,6 +92,25 @@ pub(crate) struct Block {
 }
 
 impl Large {
+    pub(crate) const LAYOUT: LargeLayout = {
+        const INNER: usize = offset_of!(Large, inner) + Mutex::<Inner>::VALUE;
+        const REGISTRY: usize = INNER + offset_of!(Inner, registry);
+        LargeLayout {
+            buckets: (REGISTRY + Registry::BUCKETS) as u32,
+            bucket_count: Registry::BUCKET_COUNT as u32,
+            count: (REGISTRY + Registry::COUNT) as u32,
+            entry_start: Registry::ENTRY_START as u32,
+            entry_len: Registry::ENTRY_LEN as u32,
+            entry_next: Registry::ENTRY_NEXT as u32,
+            ranges: (INNER + offset_of!(Inner, cache) + MappingCache::RANGES) as u32,
+            range_count: MappingCache::RANGE_COUNT as u32,
+            range_size: MappingCache::RANGE_SIZE as u32,
+            range_start: MappingCache::RANGE_START as u32,
+            range_len: MappingCache::RANGE_LEN as u32,
+            range_stamp: MappingCache::RANGE_STAMP as u32,
+        }
+    };
+
     pub(crate) const fn new() -> Self {
         let inner = Inner { registry: Registry::new(), cache: MappingCache::new() };
         Self { inner: Mutex::new(inner), kernel_refuses_moves: AtomicU32::new(0) }

@@ -6,6 +6,7 @@
 
 use crate::metadata;
 use crate::sync::Cell;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 const BUCKETS: usize = 1024;
@@ -16,6 +17,9 @@ pub(crate) struct Mapping {
     pub(crate) start: NonNull<u8>,
     pub(crate) len: usize,
 }
+
+// An entry without a mapping has a null pointer for its start.
+const _: () = assert!(size_of::<Option<Mapping>>() == size_of::<Mapping>());
 
 struct Entry {
     mapping: Cell<Option<Mapping>>,
@@ -37,6 +41,14 @@ pub(crate) struct Registry {
 unsafe impl Send for Registry {}
 
 impl Registry {
+    /// Where the buckets and the number of blocks lie, and of an entry its block's start and length and the next entry.
+    pub(crate) const BUCKETS: usize = offset_of!(Self, buckets);
+    pub(crate) const BUCKET_COUNT: usize = BUCKETS;
+    pub(crate) const COUNT: usize = offset_of!(Self, count);
+    pub(crate) const ENTRY_START: usize = offset_of!(Entry, mapping) + offset_of!(Mapping, start);
+    pub(crate) const ENTRY_LEN: usize = offset_of!(Entry, mapping) + offset_of!(Mapping, len);
+    pub(crate) const ENTRY_NEXT: usize = offset_of!(Entry, next);
+
     pub(crate) const fn new() -> Self {
         Self {
             buckets: [const { Cell::new(None) }; BUCKETS],

@@ -142,6 +142,18 @@ pub(crate) fn residency(start: NonNull<u8>, len: usize, pages: &mut [u8]) -> boo
     })
 }
 
+/// Copies bytes of this process's memory, wherever they are; `false`, and the buffer of no account, where they cannot all be
+/// read. The kernel does the copying: it knows what is mapped, also while other threads unmap it.
+pub(crate) fn copy_own_memory(address: usize, into: &mut [u8]) -> bool {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: ptr::without_provenance_mut(address), iov_len: into.len() };
+    let copied = keeping_errno(|| {
+        // SAFETY: the buffer is valid for its length, and the kernel checks the other range.
+        unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) }
+    });
+    usize::try_from(copied) == Ok(into.len())
+}
+
 /// What growing the break gave: `len` bytes from `start`, which belong to the caller alone.
 pub(crate) struct Break {
     pub(crate) start: NonNull<u8>,

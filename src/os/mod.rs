@@ -18,8 +18,8 @@ pub(crate) use control_group::memory as memory_of_process;
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
-    Break, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, residency, shrink_break,
-    unmap,
+    Break, copy_own_memory, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, residency,
+    shrink_break, unmap,
 };
 pub(crate) use processors::processors;
 #[cfg(not(loom))]
@@ -31,11 +31,13 @@ pub(crate) use text::{
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
-    abort, clock_ms, fork_handlers, name_thread, on_exit, process_id, thread_key, thread_key_delete, thread_key_set,
-    thread_number, yield_now,
+    abort, clock_ms, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key, thread_key_delete,
+    thread_key_set, thread_number, yield_now,
 };
 
+use crate::layout::CallsLayout;
 use crate::sync::Counter;
+use core::mem::offset_of;
 
 /// How often each system call that moves memory was made.
 pub(crate) struct SystemCalls {
@@ -44,6 +46,16 @@ pub(crate) struct SystemCalls {
     pub(crate) mremap: Counter,
     pub(crate) madvise: Counter,
     pub(crate) brk: Counter,
+}
+
+impl SystemCalls {
+    pub(crate) const LAYOUT: CallsLayout = CallsLayout {
+        mmap: offset_of!(Self, mmap) as u32,
+        munmap: offset_of!(Self, munmap) as u32,
+        mremap: offset_of!(Self, mremap) as u32,
+        madvise: offset_of!(Self, madvise) as u32,
+        brk: offset_of!(Self, brk) as u32,
+    };
 }
 
 pub(crate) static SYSTEM_CALLS: SystemCalls = SystemCalls {

@@ -23,6 +23,12 @@ pub(crate) fn thread_number() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
+/// The calling thread's number, as the kernel counts threads of all processes.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::gettid() as u32 }
+}
+
 pub(crate) fn process_id() -> i32 {
     // SAFETY: no preconditions.
     unsafe { libc::getpid() }

@@ -63,6 +63,9 @@ pub(crate) struct Guard<'a, T> {
 }
 
 impl<T> Mutex<T> {
+    /// Where the value lies, in bytes.
+    pub(crate) const VALUE: usize = core::mem::offset_of!(Self, value);
+
     pub(crate) const fn new(value: T) -> Self {
         Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }

@@ -17,11 +17,14 @@ use super::slot::{self, DEAD, NEWBORN};
 use super::{Owner, PURGER, ThreadCache, fork};
 use crate::arena::{ARENAS, Slab};
 use crate::block::{BlockPtr, Chain};
+use crate::inspect::root;
+use crate::layout::CachesLayout;
 use crate::options::OPTIONS;
 use crate::size_class::SizeClass;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
 use crate::{metadata, os};
 use core::ffi::c_void;
+use core::mem::offset_of;
 use core::ptr;
 
 pub(super) const LIVE: u32 = 0;
@@ -64,6 +67,9 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
+    pub(crate) const LAYOUT: CachesLayout =
+        CachesLayout { newest: offset_of!(Self, newest) as u32, count: offset_of!(Self, count) as u32 };
+
     pub(crate) const fn new() -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
@@ -246,11 +252,13 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
 fn attach() -> Option<&'static ThreadCache> {
     CACHES.process.call(|| {
         PURGER.begin_process();
+        root::begin();
         OPTIONS.read_environment();
         ARENAS.initialise(OPTIONS.source());
     });
     let cache = CACHES.claim_dormant().or_else(|| CACHES.make())?;
     cache.farewells.set(0);
+    cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);
     CACHES.exit_key.call(|| {
@@ -343,6 +351,7 @@ impl Caches {
         for cache in self.iter() {
             cache.slabs.renew_in_child();
             if ptr::eq(cache, own) {
+                cache.thread.store(os::thread_id(), Ordering::Relaxed);
                 continue;
             }
             cache.abandon();

@@ -14,23 +14,28 @@
 //! in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
 
 use crate::block::BlockPtr;
+use crate::layout::MagazineLayout;
 use crate::options::OPTIONS;
 use crate::size_class::{self, SizeClass};
 use crate::sync::Cell;
+use core::mem::offset_of;
 
 /// Blocks in one list of a magazine: at most this many bytes and this many blocks, and at least a few blocks.
 const LIST_BYTES: usize = 32 << 10;
 const LIST_BLOCKS: usize = 1024;
 const LIST_MIN: usize = 4;
 
-static LIMITS: [u16; size_class::COUNT] = {
+static LIMITS: [u16; size_class::COUNT] = limits();
+
+/// How many blocks one list of each class holds.
+pub(crate) const fn limits() -> [u16; size_class::COUNT] {
     let (mut limits, mut i) = ([0; size_class::COUNT], 0);
     while i < size_class::COUNT {
         limits[i] = limit_of(SizeClass::from_index(i));
         i += 1;
     }
     limits
-};
+}
 
 const fn limit_of(class: SizeClass) -> u16 {
     class.blocks_in(LIST_BYTES, LIST_MIN, LIST_BLOCKS) as u16
@@ -63,6 +68,13 @@ pub(crate) enum Refusal {
 }
 
 impl Magazine {
+    pub(crate) const LAYOUT: MagazineLayout = MagazineLayout {
+        size: size_of::<Self>() as u32,
+        top: offset_of!(Self, top) as u32,
+        room: offset_of!(Self, room) as u32,
+        taken: offset_of!(Self, taken) as u32,
+    };
+
     pub(crate) const fn new(class: SizeClass) -> Self {
         Self { top: Cell::new(None), room: Cell::new(limit_of(class) as i32), taken: Cell::new(0) }
     }

@@ -35,15 +35,17 @@ mod slab_sets;
 mod slot;
 
 pub(crate) use attended::give_back;
-pub(crate) use lifecycle::CACHES;
+pub(crate) use lifecycle::{CACHES, Caches};
+pub(crate) use magazine::limits;
 pub(crate) use purger::PURGER;
 #[cfg(loom)]
-pub(crate) use {inbox::Inbox, lifecycle::Caches, purger::Purger};
+pub(crate) use {inbox::Inbox, purger::Purger};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::attended as calls;
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
+use crate::layout::CacheLayout;
 use crate::limit::LIMIT;
 use crate::options::OPTIONS;
 use crate::os;
@@ -51,6 +53,7 @@ use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
 use allowance::Account;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
@@ -89,6 +92,9 @@ pub(crate) struct ThreadCache {
     seen: AtomicU64,
     /// The cache that was made before this one; written before the cache is published, never changed.
     next: AtomicPtr<ThreadCache>,
+    /// The thread that has the cache, or had it last, as the kernel numbers threads; 0 for the cache that stands in for
+    /// those of threads without. Written by that thread when it takes the cache, for readers from outside: `Relaxed`.
+    thread: AtomicU32,
     pub(crate) counters: Counters,
     slabs: Mutex<SlabSets>,
 }
@@ -383,6 +389,31 @@ fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
 }
 
 impl ThreadCache {
+    pub(crate) const LAYOUT: CacheLayout = CacheLayout {
+        size: size_of::<Self>() as u32,
+        next: offset_of!(Self, next) as u32,
+        state: offset_of!(Self, state) as u32,
+        thread: offset_of!(Self, thread) as u32,
+        seen: offset_of!(Self, seen) as u32,
+        arena: offset_of!(Self, arena) as u32,
+        refills: offset_of!(Self, counters.refills) as u32,
+        settled_lists: offset_of!(Self, counters.settled_lists) as u32,
+        remote_frees: offset_of!(Self, counters.remote_frees) as u32,
+        chains_sent: offset_of!(Self, counters.chains_sent) as u32,
+        old: offset_of!(Self, old) as u32,
+        old_size: size_of::<OldList>() as u32,
+        old_head: offset_of!(OldList, head) as u32,
+        old_count: offset_of!(OldList, count) as u32,
+        inboxes: offset_of!(Self, inboxes) as u32,
+        inbox_size: size_of::<Inbox>() as u32,
+        slabs: (offset_of!(Self, slabs) + Mutex::<SlabSets>::VALUE) as u32,
+        magazines: offset_of!(Self, magazines) as u32,
+        magazine: Magazine::LAYOUT,
+        outbox: offset_of!(Self, outbox) as u32,
+        outbox_of: Outbox::LAYOUT,
+        sets: SlabSets::LAYOUT,
+    };
+
     /// Makes a cache of zeroed memory. Most of a cache is zeroes, and pages that are never used are never touched.
     ///
     /// # Safety
@@ -420,6 +451,7 @@ impl ThreadCache {
             state: AtomicU32::new(lifecycle::LIVE),
             seen: AtomicU64::new(0),
             next: AtomicPtr::new(core::ptr::null_mut()),
+            thread: AtomicU32::new(0),
             counters: Counters {
                 refills: Counter::new(),
                 settled_lists: Counter::new(),

@@ -6,8 +6,10 @@
 
 use crate::arena::Owner;
 use crate::block::{BlockPtr, Chain};
+use crate::layout::OutboxLayout;
 use crate::size_class::SizeClass;
 use crate::sync::{Cell, Counter};
+use core::mem::offset_of;
 
 /// Chains that can be gathered at a time. With four threads that all free each other's blocks of some 25 classes, 64 places
 /// sent a chain for every 4 blocks, 512 for every 50.
@@ -102,6 +104,18 @@ impl Place {
 }
 
 impl Outbox {
+    pub(crate) const LAYOUT: OutboxLayout = OutboxLayout {
+        places: offset_of!(Self, places) as u32,
+        count: PLACES as u32,
+        size: size_of::<Place>() as u32,
+        key: offset_of!(Place, key) as u32,
+        head: offset_of!(Place, head) as u32,
+        room: offset_of!(Place, room) as u32,
+        granted: offset_of!(Place, granted) as u32,
+        granted_bytes: offset_of!(Self, granted_bytes) as u32,
+        class_shift: Key::CLASS_SHIFT,
+    };
+
     /// All of it is zeroes.
     pub(crate) const fn new() -> Self {
         Self { places: [const { Place::new() }; PLACES], granted_bytes: Counter::new() }

@@ -15,8 +15,10 @@
 use super::magazine::List;
 use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap, capacity_for};
 use crate::block::{BlockPtr, Chain, Chains};
+use crate::layout::SetsLayout;
 use crate::size_class::{self, SizeClass};
 use core::iter::Peekable;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 const BINS: usize = 4;
@@ -82,6 +84,16 @@ pub(crate) enum Settled {
 }
 
 impl SlabSets {
+    pub(crate) const LAYOUT: SetsLayout = SetsLayout {
+        classes: offset_of!(Self, classes) as u32,
+        size: size_of::<ClassSlabs>() as u32,
+        pending: offset_of!(ClassSlabs, pending) as u32,
+        pending_blocks: offset_of!(ClassSlabs, pending_blocks) as u32,
+        out: offset_of!(ClassSlabs, holdings.out) as u32,
+        listed: offset_of!(ClassSlabs, holdings.listed) as u32,
+        touched: offset_of!(ClassSlabs, holdings.touched) as u32,
+    };
+
     pub(crate) const fn new() -> Self {
         Self { classes: [const { ClassSlabs::new() }; size_class::COUNT], aging: AgingList::new() }
     }

@@ -1,0 +1,672 @@
+//! The walk over a heap's structures, and the records that a visitor is given. All lengths are in bytes unless said otherwise.
+
+use super::reader::Reader;
+use super::root::{MAX_CLASSES, Root};
+use super::{Memory, Unreadable};
+use core::fmt;
+
+/// Pages that a segment can have at most.
+pub(super) const MAX_PAGES: usize = 1024;
+/// Pages that a reader could not make out are looked at anew so often: the process may have been changing them.
+const TRIES: usize = 8;
+/// Chains may be longer than their count says by this much: they grow while they are followed.
+const SLACK: usize = 4096;
+/// More thread caches than this are taken for a sign of corruption.
+const MAX_CACHES: usize = 1 << 20;
+
+/// What is told of a heap, in this order: the process, the arenas, the caches, then each segment with its zones, and the
+/// mappings of large blocks. Trouble is told where it is met. All methods do nothing unless they are overridden.
+#[allow(unused_variables, reason = "the names tell what is given")]
+pub trait Visitor {
+    /// The process as a whole.
+    fn process(&mut self, process: &Process) {}
+    /// An arena that has segments.
+    fn arena(&mut self, arena: &Arena) {}
+    /// A thread cache, the one made last first.
+    fn cache(&mut self, cache: &Cache<'_>) {}
+    /// A segment; its zones follow.
+    fn segment(&mut self, segment: &Segment) {}
+    /// Pages of the segment last told of. Zones come by address and fill the segment without a gap.
+    fn zone(&mut self, zone: &Zone) {}
+    /// A large block, or a freed mapping.
+    fn mapping(&mut self, mapping: &Mapping) {}
+    /// Something that could not be read, or cannot be what it should be.
+    fn trouble(&mut self, trouble: Trouble) {}
+}
+
+/// What is known of the process as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Process {
+    /// Arenas in use.
+    pub arenas: usize,
+    /// Thread caches that were made.
+    pub caches: usize,
+    /// Bytes of the allocator's own structures outside of segments.
+    pub metadata_bytes: usize,
+    /// System calls made.
+    pub system_calls: SystemCalls,
+}
+
+/// How often each system call that moves memory was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named after the calls")]
+#[non_exhaustive]
+pub struct SystemCalls {
+    pub mmap: u64,
+    pub munmap: u64,
+    pub mremap: u64,
+    pub madvise: u64,
+    pub brk: u64,
+}
+
+/// An arena that has segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Arena {
+    /// Its number, from 0.
+    pub number: usize,
+    /// How many segments it has.
+    pub segments: usize,
+    /// Bytes of its free runs.
+    pub free_bytes: usize,
+    /// Bytes of those that were used before.
+    pub dirty_bytes: usize,
+}
+
+/// A segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Segment {
+    /// Its first byte.
+    pub start: usize,
+    /// Its length.
+    pub bytes: usize,
+    /// The number of its arena.
+    pub arena: usize,
+    /// Whether the memory came from the break.
+    pub from_break: bool,
+}
+
+/// Pages of a segment with one use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Zone {
+    /// Its first byte, a multiple of 4096.
+    pub start: usize,
+    /// Its length, a multiple of 4096.
+    pub bytes: usize,
+    /// The number of its segment's arena.
+    pub arena: usize,
+    /// What it is used for.
+    pub content: Content,
+}
+
+/// What a zone is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// The segment's own tables.
+    Header,
+    /// Blocks of one size class.
+    Slab(Slab),
+    /// One block, with pages of its own.
+    Medium,
+    /// Free pages.
+    Free {
+        /// Whether they were used before and may have memory.
+        dirty: bool,
+        /// Whether they are known to read as zero.
+        zeroed: bool,
+        /// When they became dirty, in milliseconds of the coarse monotonic clock, modulo 2^32; of no account otherwise.
+        stamp: u32,
+    },
+    /// What made no sense, even when it was looked at again.
+    Unknown,
+}
+
+/// A slab: `capacity` = `out()` + `listed` + `bare` + `uncarved()`, in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Slab {
+    /// Its first byte.
+    pub start: usize,
+    /// Its length.
+    pub bytes: usize,
+    /// The number of its size class.
+    pub class: usize,
+    /// The size of a block.
+    pub block_size: usize,
+    /// How many blocks it can hold.
+    pub capacity: usize,
+    /// How many blocks were made.
+    pub carved: usize,
+    /// Free blocks on its list.
+    pub listed: usize,
+    /// Free blocks that touch pages whose memory was returned.
+    pub bare: usize,
+    /// Those pages, a bit for each.
+    pub bare_pages: u64,
+    /// Where the cache that owns it lies; 0 if none does.
+    pub owner: usize,
+    /// Since when it has had blocks on its list, in milliseconds of the coarse monotonic clock, modulo 2^32.
+    pub listed_since: Option<u32>,
+    /// The first block on its list.
+    pub(super) free: usize,
+}
+
+impl Slab {
+    /// Blocks that the program holds, or that lie in magazines, outboxes and inboxes.
+    pub fn out(&self) -> usize {
+        self.carved - self.listed - self.bare
+    }
+
+    /// Blocks that were never made.
+    pub fn uncarved(&self) -> usize {
+        self.capacity - self.carved
+    }
+}
+
+/// A thread cache.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Cache<'c> {
+    /// Its number, in the order in which caches were made, from 0.
+    pub number: usize,
+    /// Where its record lies; slabs name their owner by it.
+    pub address: usize,
+    /// Whether its thread has ended, and another may take it.
+    pub is_dormant: bool,
+    /// The thread that has or had it, as the kernel numbers threads; 0 for the cache of threads that have none any more.
+    pub thread: u32,
+    /// When its thread last looked at the clock, in milliseconds of the coarse monotonic clock.
+    pub seen_ms: u64,
+    /// The number of the arena that its thread asks first, before it is reduced to those in use.
+    pub arena: usize,
+    /// Bytes that the outbox has room for; at least what is in it.
+    pub outbox_granted_bytes: usize,
+    /// Times a magazine was filled from slabs or from what other threads sent.
+    pub refills: u64,
+    /// Times a full magazine's older half went back to the slabs.
+    pub flushes: u64,
+    /// Frees of blocks that belonged to another thread's cache.
+    pub remote_frees: u64,
+    /// Chains in which those blocks went home.
+    pub remote_batches: u64,
+    /// What it holds of each size class.
+    pub classes: &'c [CacheClass],
+}
+
+/// What a cache holds of one size class, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheClass {
+    /// The size of a block, in bytes.
+    pub block_size: usize,
+    /// At hand in the magazine, in both of its lists.
+    pub in_magazine: usize,
+    /// Blocks of other caches that its thread freed and has not sent home yet.
+    pub in_outbox: usize,
+    /// Its own blocks that other threads sent home and nobody has used yet.
+    pub in_inbox: usize,
+    /// Blocks of its slabs that are out.
+    pub out: usize,
+    /// Blocks on its slabs' lists.
+    pub listed: usize,
+    /// Bytes of its slabs' pages where blocks were made and the memory was not returned.
+    pub touched_bytes: usize,
+}
+
+/// A mapping for large blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mapping {
+    /// Its first byte.
+    pub start: usize,
+    /// Its length.
+    pub bytes: usize,
+    /// When it was freed, in milliseconds of the coarse monotonic clock, modulo 2^32; `None` for a block that is live.
+    pub freed: Option<u32>,
+}
+
+/// Something that could not be read, or cannot be what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Trouble {
+    /// What it is, as the subject of a sentence.
+    pub what: &'static str,
+    /// Where it lies, or what could not be read.
+    pub address: usize,
+    /// Whether it could not be read; otherwise it was read and made no sense.
+    pub unreadable: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = if self.unreadable { "could not be read" } else { "made no sense" };
+        write!(f, "{} at {:#x} {why}", self.what, self.address)
+    }
+}
+
+impl Trouble {
+    pub(super) fn unreadable(what: &'static str, unreadable: Unreadable) -> Self {
+        Self { what, address: unreadable.address, unreadable: true }
+    }
+
+    pub(super) fn senseless(what: &'static str, address: usize) -> Self {
+        Self { what, address, unreadable: false }
+    }
+}
+
+/// Tells the visitor of the whole heap.
+pub fn walk(memory: &dyn Memory, root: &Root, visitor: &mut dyn Visitor) {
+    let mut walk = Walk { reader: Reader::new(memory), root, visitor };
+    let process = walk.process();
+    walk.note("the record of the process", process);
+    let arenas = walk.arenas();
+    walk.note("the record of an arena", arenas);
+    let caches = walk.caches();
+    walk.note("the list of thread caches", caches);
+    let segments = walk.segments();
+    walk.note("the table of segments", segments);
+    let large = walk.large();
+    walk.note("the registry of large blocks", large);
+}
+
+struct Walk<'w, 'm> {
+    reader: Reader<'m>,
+    root: &'w Root,
+    visitor: &'w mut dyn Visitor,
+}
+
+/// A run of pages as it was read.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    page: u16,
+    pages: u16,
+    stamp: u32,
+    state: u8,
+    dirty: bool,
+    zeroed: bool,
+}
+
+const FREE: u8 = 1;
+const MEDIUM: u8 = 2;
+const SLAB: u8 = 3;
+
+impl Walk<'_, '_> {
+    fn note(&mut self, what: &'static str, done: Result<(), Unreadable>) {
+        if let Err(unreadable) = done {
+            self.visitor.trouble(Trouble::unreadable(what, unreadable));
+        }
+    }
+
+    fn process(&mut self) -> Result<(), Unreadable> {
+        let (root, layout, reader) = (self.root, &self.root.layout, &mut self.reader);
+        let calls = &layout.calls;
+        let process = Process {
+            arenas: reader.word(root.arenas, layout.arenas.used)?,
+            caches: reader.word(root.caches, layout.caches.count)?,
+            metadata_bytes: reader.word(root.metadata_bytes, 0)?,
+            system_calls: SystemCalls {
+                mmap: reader.u64(root.system_calls, calls.mmap)?,
+                munmap: reader.u64(root.system_calls, calls.munmap)?,
+                mremap: reader.u64(root.system_calls, calls.mremap)?,
+                madvise: reader.u64(root.system_calls, calls.madvise)?,
+                brk: reader.u64(root.system_calls, calls.brk)?,
+            },
+        };
+        self.visitor.process(&process);
+        Ok(())
+    }
+
+    fn arenas(&mut self) -> Result<(), Unreadable> {
+        let layout = &self.root.layout.arenas;
+        let page = self.root.layout.segment.page as usize;
+        for number in 0..layout.count as usize {
+            let at = self.root.arenas.wrapping_add(layout.arenas as usize).wrapping_add(number * layout.size as usize);
+            let arena = Arena {
+                number,
+                segments: self.reader.word(at, layout.segments)?,
+                free_bytes: self.reader.word(at, layout.free_pages)?.saturating_mul(page),
+                dirty_bytes: self.reader.word(at, layout.dirty_pages)?.saturating_mul(page),
+            };
+            if arena.segments > 0 {
+                self.visitor.arena(&arena);
+            }
+        }
+        Ok(())
+    }
+
+    fn caches(&mut self) -> Result<(), Unreadable> {
+        let root = self.root;
+        let newest = self.reader.word(root.caches, root.layout.caches.newest)?;
+        let count = self.reader.word(root.caches, root.layout.caches.count)?;
+        let (visitor, mut left) = (&mut *self.visitor, count);
+        let whole = self.reader.follow(newest, count.min(MAX_CACHES).saturating_add(SLACK), |reader, at| {
+            left = left.saturating_sub(1);
+            if let Err(unreadable) = cache(reader, root, at, left, visitor) {
+                visitor.trouble(Trouble::unreadable("a thread cache", unreadable));
+            }
+            reader.word(at, root.layout.cache.next)
+        })?;
+        if !whole {
+            self.visitor.trouble(Trouble::senseless("the list of thread caches", newest));
+        }
+        Ok(())
+    }
+
+    fn segments(&mut self) -> Result<(), Unreadable> {
+        let layout = &self.root.layout.segment;
+        for slot in 0..layout.slots as usize {
+            let place = self.root.segments.wrapping_add(slot * 8);
+            let tag = self.reader.word(place, 0)?;
+            if tag == 0 {
+                continue;
+            }
+            let (mask, size) = (layout.size as usize - 1, layout.size as usize);
+            if tag & mask != mask || tag / size % layout.slots as usize != slot {
+                self.visitor.trouble(Trouble::senseless("the table of segments", place));
+                continue;
+            }
+            if let Err(unreadable) = self.segment(tag & !mask) {
+                // A segment that has left the table meanwhile was given back to the kernel.
+                self.reader.renew();
+                if self.reader.word(place, 0) == Ok(tag) {
+                    self.visitor.trouble(Trouble::unreadable("a segment", unreadable));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, start: usize) -> Result<(), Unreadable> {
+        let (layout, most) = (&self.root.layout.segment, self.root.layout.arenas.count);
+        let arena = self.reader.u32(start, layout.arena)?;
+        let segment = Segment {
+            start,
+            bytes: layout.size as usize,
+            arena: arena as usize,
+            from_break: self.reader.u8(start, layout.from_break)? != 0,
+        };
+        if arena >= most {
+            self.visitor.trouble(Trouble::senseless("the number of a segment's arena", start));
+        }
+        let mut runs = [Run::default(); MAX_PAGES];
+        let mut found = self.runs(start, &mut runs)?;
+        for _ in 1..TRIES {
+            if found.whole {
+                break;
+            }
+            self.reader.renew();
+            found = self.runs(start, &mut runs)?;
+        }
+        if !found.whole {
+            self.visitor.trouble(Trouble::senseless("the table of a segment's pages", start));
+        }
+        self.visitor.segment(&segment);
+        let (page, arena) = (layout.page as usize, segment.arena);
+        let header = layout.header_pages as usize * page;
+        self.visitor.zone(&Zone { start, bytes: header, arena, content: Content::Header });
+        for run in &runs[..found.count] {
+            let (start, bytes) = (start + usize::from(run.page) * page, usize::from(run.pages) * page);
+            let content = match run.state {
+                FREE => Content::Free { dirty: run.dirty, zeroed: run.zeroed, stamp: run.stamp },
+                MEDIUM => Content::Medium,
+                SLAB => self.slab(start, bytes)?,
+                _ => Content::Unknown,
+            };
+            self.visitor.zone(&Zone { start, bytes, arena, content });
+        }
+        Ok(())
+    }
+
+    /// Reads the runs of a segment. Pages that begin no run, where one should begin, become runs of state 0.
+    fn runs(&mut self, start: usize, runs: &mut [Run; MAX_PAGES]) -> Result<Found, Unreadable> {
+        let layout = &self.root.layout.segment;
+        let (pages, run) = ((layout.size / layout.page) as usize, &layout.run);
+        let (mut page, mut found) = (layout.header_pages as usize, Found { count: 0, whole: true });
+        while page < pages {
+            let at = start.wrapping_add(layout.runs as usize).wrapping_add(page * run.size as usize);
+            let mut next = Run {
+                page: page as u16,
+                pages: self.reader.u16(at, run.pages)?,
+                stamp: self.reader.u32(at, run.stamp)?,
+                state: self.reader.u8(at, run.state)?,
+                dirty: self.reader.u8(at, run.dirty)? != 0,
+                zeroed: self.reader.u8(at, run.zeroed)? != 0,
+            };
+            let sound = matches!(next.state, FREE | MEDIUM | SLAB)
+                && next.pages > 0
+                && page + usize::from(next.pages) <= pages
+                && (next.state != SLAB || (page * layout.page as usize).is_multiple_of(layout.slice as usize));
+            if !sound {
+                found.whole = false;
+                (next.state, next.pages) = (0, 1);
+            }
+            page += usize::from(next.pages);
+            match runs[..found.count].last_mut() {
+                Some(last) if !sound && last.state == 0 => last.pages += 1,
+                _ => {
+                    runs[found.count] = next;
+                    found.count += 1;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn slab(&mut self, start: usize, bytes: usize) -> Result<Content, Unreadable> {
+        for _ in 0..TRIES {
+            if let Some(slab) = slab(&mut self.reader, self.root, start, bytes)? {
+                return Ok(Content::Slab(slab));
+            }
+            self.reader.renew();
+        }
+        self.visitor.trouble(Trouble::senseless("the descriptor of the slab", start));
+        Ok(Content::Unknown)
+    }
+
+    fn large(&mut self) -> Result<(), Unreadable> {
+        let (layout, large) = (&self.root.layout.large, self.root.large);
+        let mut left = self.reader.word(large, layout.count)?.saturating_add(SLACK);
+        let visitor = &mut *self.visitor;
+        for bucket in 0..layout.bucket_count {
+            let first = self.reader.word(large.wrapping_add(bucket as usize * 8), layout.buckets)?;
+            let most = left;
+            let whole = self.reader.follow(first, most, |reader, at| {
+                left -= 1;
+                let (start, bytes) = (reader.word(at, layout.entry_start)?, reader.word(at, layout.entry_len)?);
+                if start != 0 {
+                    tell_mapping(Mapping { start, bytes, freed: None }, visitor);
+                }
+                reader.word(at, layout.entry_next)
+            });
+            match whole {
+                Ok(true) => {}
+                Ok(false) => visitor.trouble(Trouble::senseless("a chain of large blocks", first)),
+                Err(unreadable) => visitor.trouble(Trouble::unreadable("the entry of a large block", unreadable)),
+            }
+        }
+        for range in 0..layout.range_count as usize {
+            let at = large.wrapping_add(range * layout.range_size as usize).wrapping_add(layout.ranges as usize);
+            let (start, bytes) = (self.reader.word(at, layout.range_start)?, self.reader.word(at, layout.range_len)?);
+            if start != 0 {
+                let freed = Some(self.reader.u32(at, layout.range_stamp)?);
+                tell_mapping(Mapping { start, bytes, freed }, visitor);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Found {
+    count: usize,
+    /// Whether all pages belong to runs that follow each other.
+    whole: bool,
+}
+
+fn tell_mapping(mapping: Mapping, visitor: &mut dyn Visitor) {
+    let sound = mapping.bytes > 0
+        && (mapping.start | mapping.bytes).is_multiple_of(4096)
+        && mapping.start.checked_add(mapping.bytes).is_some();
+    if sound {
+        visitor.mapping(&mapping);
+    } else {
+        visitor.trouble(Trouble::senseless("the record of a mapping", mapping.start));
+    }
+}
+
+/// The slab whose first byte is given; `None` when what is read makes no sense.
+pub(super) fn slab(
+    reader: &mut Reader<'_>,
+    root: &Root,
+    start: usize,
+    bytes: usize,
+) -> Result<Option<Slab>, Unreadable> {
+    let (segment, layout) = (&root.layout.segment, &root.layout.segment.slab);
+    let (size, slice) = (segment.size as usize, segment.slice as usize);
+    let at = (start & !(size - 1)).wrapping_add(start % size / slice * layout.size as usize);
+    let slab = Slab {
+        start,
+        bytes,
+        class: usize::from(reader.u16(at, layout.class)?) / root.class_scale,
+        block_size: reader.u32(at, layout.block_size)? as usize,
+        capacity: usize::from(reader.u16(at, layout.capacity)?),
+        carved: usize::from(reader.u16(at, layout.carved)?),
+        listed: usize::from(reader.u16(at, layout.free_count)?),
+        bare: usize::from(reader.u16(at, layout.bare_count)?),
+        bare_pages: reader.u64(at, layout.bare)?,
+        owner: reader.word(at, layout.owner)?,
+        listed_since: if reader.u8(at, layout.is_aging)? == 1 { Some(reader.u32(at, layout.stamp)?) } else { None },
+        free: reader.word(at, layout.free)?,
+    };
+    let sound = slab.class < root.classes()
+        && slab.block_size == root.block_size(slab.class)
+        && slab.block_size > 0
+        && slab.capacity == bytes / slab.block_size
+        && slab.carved <= slab.capacity
+        && slab.listed + slab.bare <= slab.carved
+        && usize::from(reader.u8(at, layout.slices)?) == bytes / slice
+        && reader.u8(at, layout.slices_before)? == 0
+        && slab.owner != 0;
+    Ok(sound.then_some(slab))
+}
+
+fn cache(
+    reader: &mut Reader<'_>,
+    root: &Root,
+    at: usize,
+    number: usize,
+    visitor: &mut dyn Visitor,
+) -> Result<(), Unreadable> {
+    let (layout, mut held) = (&root.layout.cache, [CacheClass::default(); MAX_CLASSES]);
+    let classes = &mut held[..root.classes()];
+    for (index, class) in classes.iter_mut().enumerate() {
+        let magazine = at.wrapping_add(layout.magazines as usize + index * layout.magazine.size as usize);
+        // Both change with each call of the thread; a glance between two stores can be one off.
+        let (room, taken) =
+            (reader.u32(magazine, layout.magazine.room)? as i32, reader.u32(magazine, layout.magazine.taken)? as i32);
+        let young = i64::from(root.limit(index)) - i64::from(room) - i64::from(taken);
+        class.block_size = root.block_size(index);
+        class.in_magazine = young.clamp(0, i64::from(u16::MAX)) as usize;
+    }
+    for (index, class) in classes.iter_mut().enumerate() {
+        let old = at.wrapping_add(layout.old as usize + index * layout.old_size as usize);
+        class.in_magazine += reader.word(old, layout.old_count)?.min(usize::from(u16::MAX));
+    }
+    for (index, class) in classes.iter_mut().enumerate() {
+        class.in_inbox = waiting(reader, root, at, index)?;
+    }
+    for (index, class) in classes.iter_mut().enumerate() {
+        let (sets, of) = (&layout.sets, at.wrapping_add(layout.slabs as usize));
+        let of = of.wrapping_add(index * sets.size as usize);
+        let of = of.wrapping_add(sets.classes as usize);
+        let bounded = |blocks: usize| blocks.min(u32::MAX as usize);
+        class.in_inbox += bounded(reader.word(of, sets.pending_blocks)?);
+        class.out = bounded(reader.word(of, sets.out)?);
+        class.listed = bounded(reader.word(of, sets.listed)?);
+        class.touched_bytes = reader.word(of, sets.touched)?;
+    }
+    let granted = reader.word(at, layout.outbox + layout.outbox_of.granted_bytes)?;
+    if granted > 0 {
+        for_each_parcel(reader, root, at, |class, _, count| {
+            if let Some(class) = classes.get_mut(class) {
+                class.in_outbox += count;
+            }
+        })?;
+    }
+    let cache = Cache {
+        number,
+        address: at,
+        is_dormant: reader.u32(at, layout.state)? != 0,
+        thread: reader.u32(at, layout.thread)?,
+        seen_ms: reader.u64(at, layout.seen)?,
+        arena: reader.word(at, layout.arena)?,
+        outbox_granted_bytes: granted,
+        refills: reader.u64(at, layout.refills)?,
+        flushes: reader.u64(at, layout.settled_lists)?,
+        remote_frees: reader.u64(at, layout.remote_frees)?,
+        remote_batches: reader.u64(at, layout.chains_sent)?,
+        classes: &held[..root.classes()],
+    };
+    visitor.cache(&cache);
+    Ok(())
+}
+
+/// Where the chains of the inbox of a class begin, and how many blocks wait there; many stand for more.
+pub(super) fn inbox(
+    reader: &mut Reader<'_>,
+    root: &Root,
+    cache: usize,
+    class: usize,
+) -> Result<(usize, usize), Unreadable> {
+    let layout = &root.layout.cache;
+    let head = reader.word(cache.wrapping_add(layout.inboxes as usize + class * layout.inbox_size as usize), 0)?;
+    Ok(parcel(root, head))
+}
+
+/// The two parts of a word with an address and a count.
+pub(super) fn parcel(root: &Root, word: usize) -> (usize, usize) {
+    let bits = root.layout.block.address_bits;
+    (word & ((1 << bits) - 1), word >> bits)
+}
+
+/// How many blocks wait in an inbox.
+fn waiting(reader: &mut Reader<'_>, root: &Root, cache: usize, class: usize) -> Result<usize, Unreadable> {
+    let (head, count) = inbox(reader, root, cache, class)?;
+    if count < usize::from(u16::MAX) {
+        return Ok(count);
+    }
+    // The word has room for no more: the chains are counted. The owner may take them meanwhile, and the links are gone then.
+    let mut blocks = 0;
+    let counted = reader.follow(head, 1 << 24, |reader, at| {
+        let (next, count) = parcel(root, reader.word(at, root.layout.block.parcel)?);
+        blocks += count;
+        Ok(next)
+    });
+    Ok(if counted == Ok(true) { blocks } else { count })
+}
+
+/// Calls `each` with the class, the first block and the number of blocks of each chain in an outbox.
+pub(super) fn for_each_parcel(
+    reader: &mut Reader<'_>,
+    root: &Root,
+    cache: usize,
+    mut each: impl FnMut(usize, usize, usize),
+) -> Result<(), Unreadable> {
+    let layout = &root.layout.cache.outbox_of;
+    let places = cache.wrapping_add(root.layout.cache.outbox as usize).wrapping_add(layout.places as usize);
+    for place in 0..layout.count as usize {
+        let at = places.wrapping_add(place * layout.size as usize);
+        let granted = reader.u32(at, layout.granted)?;
+        let head = reader.word(at, layout.head)?;
+        if granted == 0 || head == 0 {
+            continue;
+        }
+        let count = granted.saturating_sub(reader.u32(at, layout.room)?) as usize;
+        let class = (reader.word(at, layout.key)? >> layout.class_shift) / root.class_scale;
+        each(class, head, count.min(usize::from(u16::MAX)));
+    }
+    Ok(())
+}

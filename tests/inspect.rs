@@ -1,0 +1,320 @@
+//! Looking into the heap of this very process, and into images of it with bytes changed.
+//!
+//! The test's own memory is the system allocator's, so that looking changes nothing.
+
+use proptest::prelude::*;
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use terrace::Terrace;
+use terrace::inspect::{
+    self, Arena, BlockState, Cache, Content, Mapping, Memory, Own, Process, Root, Segment, Slab, Trouble, Unreadable,
+    Visitor, Zone,
+};
+
+/// The tests share one heap, and each wants it at rest.
+static HEAP: Mutex<()> = Mutex::new(());
+
+/// All that a walk tells.
+#[derive(Default)]
+struct Seen {
+    process: Process,
+    arenas: Vec<Arena>,
+    caches: usize,
+    dormant: usize,
+    owners: BTreeSet<usize>,
+    threads: Vec<u32>,
+    /// By class: in magazines, outboxes, inboxes, out, listed.
+    held: BTreeMap<usize, [usize; 5]>,
+    segments: Vec<Segment>,
+    zones: Vec<Zone>,
+    mappings: Vec<Mapping>,
+    troubles: Vec<Trouble>,
+}
+
+impl Visitor for Seen {
+    fn process(&mut self, process: &Process) {
+        self.process = *process;
+    }
+    fn arena(&mut self, arena: &Arena) {
+        self.arenas.push(*arena);
+    }
+    fn cache(&mut self, cache: &Cache<'_>) {
+        self.caches += 1;
+        self.dormant += usize::from(cache.is_dormant);
+        self.owners.insert(cache.address);
+        self.threads.push(cache.thread);
+        for class in cache.classes {
+            let held = self.held.entry(class.block_size).or_default();
+            let more = [class.in_magazine, class.in_outbox, class.in_inbox, class.out, class.listed];
+            held.iter_mut().zip(more).for_each(|(held, more)| *held += more);
+        }
+    }
+    fn segment(&mut self, segment: &Segment) {
+        self.segments.push(*segment);
+    }
+    fn zone(&mut self, zone: &Zone) {
+        self.zones.push(*zone);
+    }
+    fn mapping(&mut self, mapping: &Mapping) {
+        self.mappings.push(*mapping);
+    }
+    fn trouble(&mut self, trouble: Trouble) {
+        self.troubles.push(trouble);
+    }
+}
+
+impl Seen {
+    fn slabs(&self) -> impl Iterator<Item = &Slab> {
+        self.zones.iter().filter_map(|zone| match &zone.content {
+            Content::Slab(slab) => Some(slab),
+            _ => None,
+        })
+    }
+}
+
+fn look() -> Seen {
+    let mut seen = Seen::default();
+    inspect::walk_own(&mut seen).unwrap();
+    seen
+}
+
+fn allocate(size: usize) -> (usize, Layout) {
+    let layout = Layout::from_size_align(size, 16).unwrap();
+    // SAFETY: the size is not zero.
+    let block = unsafe { Terrace.alloc_zeroed(layout) };
+    assert!(!block.is_null());
+    (block.expose_provenance(), layout)
+}
+
+fn free((block, layout): (usize, Layout)) {
+    // SAFETY: the block was allocated so, and is given up once.
+    unsafe { Terrace.dealloc(std::ptr::with_exposed_provenance_mut(block), layout) };
+}
+
+/// A heap with blocks of all kinds, some of them freed, by this thread and by another.
+fn busy_heap() -> Vec<(usize, Layout)> {
+    let mut blocks: Vec<_> = (0..3000).map(|i| allocate(16 + i % 16 * 100)).collect();
+    blocks.extend((1..40).map(|i| allocate(i * 20_000)));
+    blocks.extend((1..6).map(|i| allocate(i << 21)));
+    let (freed, kept): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(i, _)| i % 3 == 0);
+    let (own, others): (Vec<_>, Vec<_>) = freed.into_iter().partition(|(i, _)| i % 2 == 0);
+    own.into_iter().for_each(|(_, block)| free(block));
+    std::thread::spawn(move || {
+        others.into_iter().for_each(|(_, block)| free(block));
+        // Another's blocks, still in its hands when the thread ends.
+        (0..50).for_each(|_| free(allocate(200)));
+    })
+    .join()
+    .unwrap();
+    kept.into_iter().map(|(_, block)| block).collect()
+}
+
+#[test]
+fn the_walk_agrees_with_the_statistics() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let statistics = terrace::statistics();
+    let seen = look();
+    assert_eq!(seen.troubles, []);
+    assert_eq!((seen.caches, seen.dormant), statistics.thread_caches);
+    assert_eq!((seen.process.caches, seen.process.arenas), (statistics.thread_caches.0, statistics.arenas));
+    assert_eq!(seen.process.system_calls.mmap, statistics.system_calls.mmap);
+    assert_eq!(seen.segments.len(), statistics.segments);
+    assert_eq!(seen.arenas.iter().map(|arena| arena.segments).sum::<usize>(), statistics.segments);
+    assert!(seen.threads.contains(&std::process::id()) || !seen.threads.is_empty());
+    for class in &statistics.classes {
+        let [magazines, outboxes, inboxes, out, listed] = seen.held[&class.block_size];
+        let found = (out - magazines - outboxes - inboxes, magazines, inboxes, listed);
+        assert_eq!(found, (class.live, class.cached, class.in_transit, class.listed), "{}", class.block_size);
+        let slabs = || seen.slabs().filter(|slab| slab.block_size == class.block_size);
+        assert_eq!(slabs().map(Slab::out).sum::<usize>(), out);
+        assert_eq!(slabs().map(|slab| slab.listed).sum::<usize>(), listed);
+        assert!(slabs().all(|slab| seen.owners.contains(&slab.owner)));
+    }
+    let medium: Vec<_> =
+        seen.zones.iter().filter(|zone| zone.content == Content::Medium).map(|zone| zone.bytes).collect();
+    assert_eq!((medium.len(), medium.iter().sum()), statistics.medium);
+    let (live, freed): (Vec<_>, Vec<_>) = seen.mappings.iter().partition(|mapping| mapping.freed.is_none());
+    let bytes = |mappings: &[&Mapping]| mappings.iter().map(|mapping| mapping.bytes).sum::<usize>();
+    assert_eq!((live.len(), bytes(&live)), statistics.large);
+    assert_eq!(bytes(&freed), statistics.large_cached_bytes);
+    assert!(!live.is_empty() && !freed.is_empty() && !medium.is_empty());
+    blocks.into_iter().for_each(free);
+}
+
+#[test]
+fn zones_fill_each_segment_and_begin_at_pages() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let seen = look();
+    let mut zones = seen.zones.iter().peekable();
+    for segment in &seen.segments {
+        let mut at = segment.start;
+        while at < segment.start + segment.bytes {
+            let zone = zones.next().unwrap();
+            assert_eq!((zone.start, zone.arena), (at, segment.arena));
+            assert!(zone.bytes > 0 && (zone.start | zone.bytes).is_multiple_of(4096));
+            at += zone.bytes;
+        }
+        assert_eq!(at, segment.start + segment.bytes);
+    }
+    assert!(zones.next().is_none());
+    blocks.into_iter().for_each(free);
+}
+
+fn states(memory: &dyn Memory, root: &Root, slab: &Slab, troubles: &mut Vec<Trouble>) -> Vec<(usize, BlockState)> {
+    let mut states = Vec::new();
+    let mut each = |start, state| states.push((start, state));
+    inspect::walk_blocks(memory, root, slab, &mut each, &mut |trouble| troubles.push(trouble));
+    states
+}
+
+#[test]
+fn each_block_is_known_for_what_it_is() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let cached = allocate(3000);
+    free(cached);
+    let seen = look();
+    let root = Root::read(&Own, inspect::own_root()).unwrap();
+    let mut found = BTreeMap::new();
+    let mut troubles = Vec::new();
+    for slab in seen.slabs() {
+        let states = states(&Own, &root, slab, &mut troubles);
+        let count = |of: BlockState| states.iter().filter(|(_, state)| *state == of).count();
+        assert_eq!(count(BlockState::Listed), slab.listed);
+        assert_eq!(count(BlockState::Bare), slab.bare);
+        assert_eq!(count(BlockState::Uncarved), slab.uncarved());
+        found.extend(states);
+    }
+    assert_eq!(troubles, []);
+    let small: BTreeSet<_> = blocks.iter().filter(|(_, layout)| layout.size() <= 32 << 10).map(|(at, _)| *at).collect();
+    let live: BTreeSet<_> = found.iter().filter(|(_, state)| **state == BlockState::Live).map(|(at, _)| *at).collect();
+    // The test's harness does not use this heap: what is live is what is kept here.
+    assert_eq!(live, small);
+    assert_eq!(found[&cached.0], BlockState::Cached);
+    blocks.into_iter().for_each(free);
+}
+
+/// Pages by their numbers.
+type Pages = BTreeMap<usize, Box<[u8]>>;
+
+/// Copies the pages that a reader asks for.
+#[derive(Default)]
+struct Copier(RefCell<Pages>);
+
+impl Memory for Copier {
+    fn read(&self, address: usize, into: &mut [u8]) -> Result<(), Unreadable> {
+        Own.read(address, into)?;
+        for page in address >> 12..=(address + into.len() - 1) >> 12 {
+            self.0.borrow_mut().entry(page).or_insert_with(|| {
+                let mut bytes = vec![0; 4096];
+                Own.read(page << 12, &mut bytes).unwrap();
+                bytes.into()
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Pages of an image, some of them changed.
+struct Image<'p> {
+    pages: &'p Pages,
+    changed: Pages,
+    reads: Cell<usize>,
+}
+
+impl Memory for Image<'_> {
+    fn read(&self, address: usize, into: &mut [u8]) -> Result<(), Unreadable> {
+        self.reads.set(self.reads.get() + 1);
+        let mut at = address;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let page = self.changed.get(&(at >> 12)).or_else(|| self.pages.get(&(at >> 12)));
+            let part = &page.ok_or(Unreadable { address })?[at % 4096..];
+            let len = part.len().min(rest.len());
+            rest[..len].copy_from_slice(&part[..len]);
+            rest = &mut rest[len..];
+            at = at.checked_add(len).ok_or(Unreadable { address })?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at everything; how many things were told.
+fn look_through(memory: &dyn Memory) -> usize {
+    let Ok(root) = Root::read(memory, inspect::own_root()) else { return 0 };
+    let mut seen = Seen::default();
+    inspect::walk(memory, &root, &mut seen);
+    let mut troubles = Vec::new();
+    let blocks: usize = seen.slabs().map(|slab| states(memory, &root, slab, &mut troubles).len()).sum();
+    blocks + troubles.len() + seen.zones.len() + seen.troubles.len()
+}
+
+#[test]
+fn corrupt_bytes_are_survived() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let copier = Copier::default();
+    let whole = look_through(&copier);
+    let pages = copier.0.into_inner();
+    let image = |changed| Image { pages: &pages, changed, reads: Cell::new(0) };
+    let unchanged = image(Pages::new());
+    assert_eq!(look_through(&unchanged), whole);
+    let reads = unchanged.reads.get();
+    // Empty pages, of the table of segments most of all, stay as they are: most changes then hit something.
+    let used: Vec<usize> =
+        pages.iter().filter(|(_, page)| page.iter().any(|&byte| byte != 0)).map(|(at, _)| *at).collect();
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), 0..512_usize, any::<u64>(), 0..4), 1..12);
+    let odd = Cell::new(0);
+    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&changes, |changes| {
+        let mut changed = Pages::new();
+        for (page, word, value, kind) in changes {
+            let page = used[page.index(used.len())];
+            let bytes = changed.entry(page).or_insert_with(|| pages[&page].clone());
+            let place = &mut bytes[word * 8..][..8];
+            let old = u64::from_ne_bytes(place.try_into().unwrap());
+            let new = match kind {
+                0 => old ^ 1 << (value % 64),
+                1 => value,
+                // An address that can be read.
+                2 => (used[value as usize % used.len()] << 12) as u64 | (value >> 32) & 0xff8,
+                _ => old ^ (value & 0xff) << (value >> 8 & 56),
+            };
+            place.copy_from_slice(&new.to_ne_bytes());
+        }
+        let image = image(changed);
+        odd.set(odd.get() + usize::from(look_through(&image) != whole));
+        prop_assert!(image.reads.get() < 50 * reads + 100_000, "{} reads, not {reads}", image.reads.get());
+        Ok(())
+    });
+    outcome.unwrap();
+    assert!(odd.get() > 10, "only {} of the images differ", odd.get());
+    blocks.into_iter().for_each(free);
+}
+
+#[test]
+fn a_root_is_taken_for_one_where_it_says_itself_that_it_lies() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    free(allocate(10));
+    let root = Root::read(&Own, inspect::own_root()).unwrap();
+    assert_eq!((root.library(), root.address()), (env!("CARGO_PKG_VERSION"), inspect::own_root()));
+    assert_eq!(root.block_size(root.classes() - 1), 32 << 10);
+    let mut copy = vec![0_u8; 4096];
+    Own.read(inspect::own_root(), &mut copy[..64]).unwrap();
+    assert!(copy.starts_with(&inspect::MAGIC));
+    let error = Root::read(&Own, copy.as_ptr().addr()).unwrap_err();
+    assert!(error.to_string().contains("there is no heap's root"), "{error}");
+    let error = Root::read(&Own, 8).unwrap_err();
+    assert_eq!(error.to_string(), "the memory at 0x8 cannot be read");
+    // Version 2, at the place where the copy says that it lies.
+    let address = copy.as_ptr().addr();
+    copy[16] = 2;
+    copy[inspect::OWN_ADDRESS..][..8].copy_from_slice(&address.to_ne_bytes());
+    let error = Root::read(&Own, address).unwrap_err();
+    assert_eq!(error.to_string(), "the heap's root is of version 2; this program reads version 1");
+}
