@@ -1,5 +1,6 @@
 //! Why `terrace` itself could not do what it was asked: one sentence, and the exit status that goes with it.
 
+use crate::remote::Obstacle;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub enum Failure {
     Unwritable(String, io::Error),
     /// A saved look at a process is not in the form that this command reads.
     NotASnapshot(PathBuf, String),
+    /// A process or a core file, as named, could not be looked into.
+    CannotLook(String, Obstacle),
     /// The system refused something that does not depend on the command.
     System(&'static str, io::Error),
 }
@@ -46,6 +49,7 @@ impl Failure {
             | Self::Unreadable(..)
             | Self::Unwritable(..)
             | Self::NotASnapshot(..)
+            | Self::CannotLook(..)
             | Self::System(..) => 125,
             Self::CannotRun(..) => 126,
             Self::CommandNotFound(_) => 127,
@@ -80,6 +84,7 @@ impl fmt::Display for Failure {
             Self::CannotRun(program, error) => {
                 write!(f, "the command {} cannot be run: {error}", program.display())
             }
+            Self::CannotLook(what, why) => write!(f, "{what} cannot be looked into: {why}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

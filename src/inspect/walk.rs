@@ -227,6 +227,8 @@ pub struct Mapping {
     pub bytes: usize,
     /// When it was freed, in milliseconds of the coarse monotonic clock, modulo 2^32; `None` for a block that is live.
     pub freed: Option<u32>,
+    /// Where the allocator's record of it lies.
+    pub record: usize,
 }
 
 /// Something that could not be read, or cannot be what it should be.
@@ -478,7 +480,7 @@ impl Walk<'_, '_> {
                 left -= 1;
                 let (start, bytes) = (reader.word(at, layout.entry_start)?, reader.word(at, layout.entry_len)?);
                 if start != 0 {
-                    tell_mapping(Mapping { start, bytes, freed: None }, visitor);
+                    tell_mapping(Mapping { start, bytes, freed: None, record: at }, visitor);
                 }
                 reader.word(at, layout.entry_next)
             });
@@ -493,7 +495,7 @@ impl Walk<'_, '_> {
             let (start, bytes) = (self.reader.word(at, layout.range_start)?, self.reader.word(at, layout.range_len)?);
             if start != 0 {
                 let freed = Some(self.reader.u32(at, layout.range_stamp)?);
-                tell_mapping(Mapping { start, bytes, freed }, visitor);
+                tell_mapping(Mapping { start, bytes, freed, record: at }, visitor);
             }
         }
         Ok(())
