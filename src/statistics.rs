@@ -191,19 +191,45 @@ fn resident_bytes() -> usize {
         .map_or(0, |pages| pages * os::page_size())
 }
 
-/// A number of bytes with the unit that suits it.
-struct Bytes(usize);
+/// A number of bytes with the unit that suits it, in a column of its own.
+pub(crate) struct Bytes(pub(crate) usize);
+
+/// The same within a sentence.
+pub(crate) struct CloseBytes(usize);
+
+impl Bytes {
+    pub(crate) fn close(bytes: usize) -> CloseBytes {
+        CloseBytes(bytes)
+    }
+}
+
+/// Tenths of the unit, and the unit.
+fn in_unit(bytes: usize) -> (usize, &'static str) {
+    let (divisor, unit) = match bytes {
+        0..0x10_0000 => (0x400, "KiB"),
+        0x10_0000..0x4000_0000 => (0x10_0000, "MiB"),
+        _ => (0x4000_0000, "GiB"),
+    };
+    (bytes.saturating_mul(10) / divisor, unit)
+}
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (divisor, unit) = match self.0 {
-            0..0x400 => return write!(f, "{:>8} B  ", self.0),
-            0x400..0x10_0000 => (0x400, "KiB"),
-            0x10_0000..0x4000_0000 => (0x10_0000, "MiB"),
-            _ => (0x4000_0000, "GiB"),
-        };
-        let tenths = self.0.saturating_mul(10) / divisor;
+        if self.0 < 0x400 {
+            return write!(f, "{:>8} B  ", self.0);
+        }
+        let (tenths, unit) = in_unit(self.0);
         write!(f, "{:>6}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+impl fmt::Display for CloseBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 0x400 {
+            return write!(f, "{} B", self.0);
+        }
+        let (tenths, unit) = in_unit(self.0);
+        write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use terrace::Terrace;
 use terrace::inspect::{
-    self, Arena, BlockState, Cache, Content, Mapping, Memory, Own, Process, Root, Segment, Slab, Trouble, Unreadable,
-    Visitor, Zone,
+    self, Arena, BlockState, Cache, Content, Detail, Extent, Mapping, Memory, Own, Process, Root, Segment, Slab,
+    Trouble, Unreadable, Visitor, Zone,
 };
 
 /// The tests share one heap, and each wants it at rest.
@@ -323,4 +323,108 @@ fn a_root_is_taken_for_one_where_it_says_itself_that_it_lies() {
     copy[inspect::OWN_ADDRESS..][..8].copy_from_slice(&address.to_ne_bytes());
     let error = Root::read(&Own, address).unwrap_err();
     assert_eq!(error.to_string(), "the heap's root is of version 2; this program reads version 1");
+}
+
+/// Addresses as offsets from the first one that is a multiple of 4 MiB, and without what depends on the run.
+fn without_addresses(text: &str) -> String {
+    let base = text.split("segment 0x").nth(1).map_or(0, |rest| usize::from_str_radix(&rest[..12], 16).unwrap());
+    let mut plain = String::new();
+    for (index, part) in text.split("0x").enumerate() {
+        if index == 0 {
+            plain.push_str(part);
+            continue;
+        }
+        let end = part.find(|digit: char| !digit.is_ascii_hexdigit()).unwrap_or(part.len());
+        let address = usize::from_str_radix(&part[..end], 16).unwrap();
+        plain.push_str(&format!("+{:06x}{}", address.wrapping_sub(base), &part[end..]));
+    }
+    plain
+}
+
+#[test]
+fn a_dump_shows_the_state_of_each_byte() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (live, freed) = (allocate(400), allocate(400));
+    let bytes = std::ptr::with_exposed_provenance_mut::<u8>(live.0);
+    // SAFETY: the block has 400 bytes.
+    unsafe { bytes.copy_from_nonoverlapping(b"water".as_ptr(), 5) };
+    free(freed);
+    let dump = |address: usize, extent| {
+        let mut text = String::new();
+        inspect::write_own_dump(std::ptr::without_provenance(address), extent, &mut text).map(|()| text)
+    };
+    let text = dump(live.0 + 17, Extent::Block).unwrap();
+    let at = live.0;
+    let expected = format!(
+        "block of 416 bytes at {at:#x}, live\n\
+         {at:012x}  000000  77 61 74 65 72 00 00 00  00 00 00 00 00 00 00 00  |water...........|  LLLLLLLLLLLLLLLL\n\
+         {:012x}  000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|  LLLLLLLLLLLLLLLL\n\
+         *\n\
+         {:012x}  000190  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|  LLLLLLLLLLLLLLLL\n\
+         L live, p padding, f free, . never touched or returned, m metadata\n",
+        at + 16,
+        at + 400
+    );
+    assert_eq!(text, expected);
+    let text = dump(freed.0, Extent::Block).unwrap();
+    assert!(text.starts_with(&format!("block of 416 bytes at {:#x}, free, in a thread's hands\n", freed.0)), "{text}");
+    assert!(text.lines().nth(1).unwrap().ends_with("|  mmmmmmmmffffffff"), "{text}");
+    // The slab: 157 blocks of 416 bytes, and 224 bytes left over.
+    let text = dump(live.0, Extent::Zone).unwrap();
+    assert!(text.contains(", 157 blocks of 416 bytes\n"), "{text}");
+    let row = |state: &str| text.lines().any(|line| line.ends_with(&format!("|  {}", state.repeat(16))));
+    assert!(row("L") && row(".") && row("p"), "{text}");
+    let large = allocate(5 << 20);
+    let text = dump(large.0 + 4096, Extent::Block).unwrap();
+    assert!(text.starts_with(&format!("block of 5242880 bytes at {:#x}, live\n", large.0)), "{text}");
+    assert!(dump(live.0 & !0x3f_ffff, Extent::Zone).unwrap().lines().nth(1).unwrap().ends_with("mmmmmmmm"));
+    let error = dump(8, Extent::Block).unwrap_err();
+    assert_eq!(error.to_string(), "there is nothing of the heap at 0x8");
+    [live, large].into_iter().for_each(free);
+}
+
+#[test]
+fn the_text_of_a_heap_is_as_documented() {
+    // A heap of its own: in another process, which runs this very test.
+    if std::env::var_os("THE_TEXT_OF_A_HEAP").is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "the_text_of_a_heap_is_as_documented", "--nocapture", "--test-threads=1"]);
+        let output = child.env("THE_TEXT_OF_A_HEAP", "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let text = text.split("<<<\n").nth(1).and_then(|rest| rest.split(">>>").next()).unwrap();
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inspect-map.txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(golden, text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(golden).unwrap());
+        return;
+    }
+    terrace::set_option("arenas", "1").unwrap();
+    let blocks = [100, 100, 3000, 40_000, 90_000, 3 << 20, 2 << 20].map(allocate);
+    for block in [0, 3, 6] {
+        free(blocks[block]);
+    }
+    // SAFETY: the block has 100 bytes.
+    unsafe {
+        std::ptr::with_exposed_provenance_mut::<u8>(blocks[1].0).copy_from_nonoverlapping(b"terrace".as_ptr(), 7)
+    };
+    let (mut blocks_text, mut dumps) = (String::new(), String::new());
+    inspect::write_own_map(Detail::Blocks, &mut blocks_text).unwrap();
+    inspect::write_own_map(Detail::Dumps, &mut dumps).unwrap();
+    let dumped = dumps.lines().find(|line| line.contains("|terrace.")).unwrap();
+    // How large the allocator's own structures are is not the matter.
+    let (first, rest) = blocks_text.split_once('\n').unwrap();
+    assert!(first.starts_with("caches 1, metadata "), "{first}");
+    let tail = dumped.split_once("  000000  ").unwrap().1;
+    // Where mappings lie differs from run to run.
+    let text: String = without_addresses(rest)
+        .lines()
+        .map(|line| {
+            let is_far = |word: &&str| word.starts_with('+') && word.len() > 7;
+            let words: Vec<&str> = line.split(' ').map(|word| if is_far(&word) { "+far" } else { word }).collect();
+            words.join(" ") + "\n"
+        })
+        .collect();
+    print!("<<<\n{text}\n{tail}\n>>>");
 }

@@ -65,6 +65,17 @@ void sdallocx(void *block, size_t size, int flags) TERRACE_NOTHROW;
 /* How many bytes mallocx() would give; 0 if there can be no such block. */
 size_t nallocx(size_t size, int flags) TERRACE_NOTHROW;
 
+/* Looking into the heap. Nothing of it allocates or uses stdio; what it prints goes to standard output by write(2). The
+ * manual is docs/inspecting.md. */
+
+/* Every arena, segment and zone with its address range and use, every live block, and the totals. */
+void show_alloc_mem(void) TERRACE_NOTHROW;
+/* The same with the first 64 bytes of each block. */
+void show_alloc_mem_ex(void) TERRACE_NOTHROW;
+/* The block, or the zone, that an address lies in, byte by byte, with the state of each byte beside it. 0; or -1, with errno at
+ * EINVAL, if there is nothing of the heap. Any address will do. */
+int terrace_dump(const void *address) TERRACE_NOTHROW;
+
 #ifdef __cplusplus
 }
 #endif

@@ -270,3 +270,22 @@ pub extern "C" fn terrace_purge() {
 pub extern "C" fn terrace_set_limit_callback(callback: Option<c_face::LimitCallback>) {
     c_face::set_limit_callback(callback);
 }
+
+/// Prints the zones of the heap and their live blocks, with totals, on standard output.
+#[unsafe(no_mangle)]
+pub extern "C" fn show_alloc_mem() {
+    c_face::show_alloc_mem();
+}
+
+/// Prints the same with the first bytes of each block.
+#[unsafe(no_mangle)]
+pub extern "C" fn show_alloc_mem_ex() {
+    c_face::show_alloc_mem_ex();
+}
+
+/// Prints the block or zone that an address lies in on standard output: 0, or -1 with `errno` at `EINVAL` if there is nothing
+/// of the heap. Any address will do.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_dump(address: *const c_void) -> c_int {
+    c_face::dump(address.cast())
+}

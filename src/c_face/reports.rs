@@ -1,6 +1,7 @@
 //! What the C face says of the heap: `mallinfo`, `malloc_stats`, `malloc_info`.
 
 use crate::arena::{ARENAS, ArenaTotals, MAX_ARENAS, PAGE};
+use crate::inspect::{self, Detail, Extent};
 use crate::os;
 use crate::statistics::{self, Statistics, statistics};
 use core::fmt::{self, Write};
@@ -114,6 +115,41 @@ pub unsafe fn malloc_info(options: i32, stream: *mut libc::FILE) -> i32 {
     }
     let document = Document { found: &found, arenas: &arenas[..count] };
     if write!(Stream(stream), "{document}").is_ok() { 0 } else { -1 }
+}
+
+/// Writes to an open file by `write`, without a buffer of the heap's: whether all of it was written. Keeps `errno` if so.
+fn to_file(file: i32, write: impl FnOnce(&mut os::FileWriter) -> bool) -> bool {
+    let mut out = os::FileWriter::new(file);
+    write(&mut out) & out.finish().is_ok()
+}
+
+/// `show_alloc_mem`: the zones and their live blocks with the totals, on standard output.
+pub fn show_alloc_mem() {
+    to_file(libc::STDOUT_FILENO, |out| said(out, |out| inspect::write_own_map(Detail::Blocks, out)));
+}
+
+/// `show_alloc_mem_ex`: the same with the first bytes of each block.
+pub fn show_alloc_mem_ex() {
+    to_file(libc::STDOUT_FILENO, |out| said(out, |out| inspect::write_own_map(Detail::Dumps, out)));
+}
+
+/// `terrace_dump`: the block, or the zone, that an address lies in, as hexadecimal numbers on standard output. 0; or -1 with
+/// `errno` at `EINVAL` if there is nothing of the heap.
+pub fn dump(address: *const u8) -> i32 {
+    let done =
+        to_file(libc::STDOUT_FILENO, |out| said(out, |out| inspect::write_own_dump(address, Extent::Block, out)));
+    if !done {
+        os::set_errno(libc::EINVAL);
+        return -1;
+    }
+    0
+}
+
+/// Writes what goes wrong as the last line; whether nothing did.
+fn said(out: &mut os::FileWriter, write: impl FnOnce(&mut os::FileWriter) -> Result<(), inspect::Error>) -> bool {
+    let Err(error) = write(out) else { return true };
+    let _ = writeln!(out, "terrace: {error}");
+    false
 }
 
 /// A stream of the C library's, open as long as this is used.

@@ -6,7 +6,7 @@ use super::walk::{Slab, Trouble, for_each_parcel, inbox, parcel};
 use super::{Memory, Unreadable};
 
 /// Blocks that a slab can have at most.
-const MAX_BLOCKS: usize = 4096;
+pub(super) const MAX_BLOCKS: usize = 4096;
 /// Free blocks of one class in all caches that are looked at, at most.
 const MAX_HELD: usize = 1 << 22;
 

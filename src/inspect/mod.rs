@@ -36,10 +36,12 @@
 mod blocks;
 mod reader;
 pub(crate) mod root;
+mod text;
 mod walk;
 
 pub use blocks::{BlockState, walk_blocks};
 pub use root::{MAGIC, MAX_CLASSES, OWN_ADDRESS, Root, VERSION, own_root};
+pub use text::{Detail, Extent, write_dump, write_map};
 pub use walk::{
     Arena, Cache, CacheClass, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone, walk,
 };
@@ -75,6 +77,10 @@ pub enum Error {
     Version(u32),
     /// What is named here, at that address, cannot be what it should be.
     Contradiction(&'static str, usize),
+    /// There is nothing of the heap at that address.
+    NoHeap(usize),
+    /// The text could not be written.
+    Unwritten,
 }
 
 impl From<Unreadable> for Error {
@@ -91,6 +97,8 @@ impl fmt::Display for Error {
             Self::Version(version) => {
                 write!(f, "the heap's root is of version {version}; this program reads version {VERSION}")
             }
+            Self::NoHeap(address) => write!(f, "there is nothing of the heap at {address:#x}"),
+            Self::Unwritten => write!(f, "the text could not be written"),
             Self::Contradiction(what, address) => write!(f, "{what}, at {address:#x}, is corrupt"),
         }
     }
@@ -116,4 +124,32 @@ pub fn walk_own(visitor: &mut dyn Visitor) -> Result<(), Error> {
     let root = Root::read(&Own, own_root())?;
     walk(&Own, &root, visitor);
     Ok(())
+}
+
+/// Writes the zones of this process's heap, the blocks if asked for, and the totals.
+///
+/// # Errors
+/// As for [`walk_own`], and when the text cannot be written.
+pub fn write_own_map(detail: Detail, out: &mut dyn fmt::Write) -> Result<(), Error> {
+    write_map(&Own, &Root::read(&Own, own_root())?, detail, out)
+}
+
+/// Writes a hex dump of the block or zone of this process's heap that an address lies in, with the state of each byte.
+///
+/// ```
+/// use terrace::inspect::{self, Extent};
+///
+/// #[global_allocator]
+/// static GLOBAL: terrace::Terrace = terrace::Terrace;
+///
+/// let (word, mut text) = (Box::new(*b"rain"), String::new());
+/// inspect::write_own_dump(word.as_ptr(), Extent::Block, &mut text)?;
+/// assert!(text.contains("72 61 69 6e") && text.contains("LLLL"));
+/// # Ok::<(), inspect::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`walk_own`], when there is nothing of the heap at the address, and when the text cannot be written.
+pub fn write_own_dump(address: *const u8, extent: Extent, out: &mut dyn fmt::Write) -> Result<(), Error> {
+    write_dump(&Own, &Root::read(&Own, own_root())?, address.addr(), extent, out)
 }

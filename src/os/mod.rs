@@ -25,7 +25,7 @@ pub(crate) use processors::processors;
 #[cfg(not(loom))]
 pub(crate) use sleep::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use text::{
-    append_to_file, compiled_options, for_each_variable, has_environment, process_name, read_file,
+    FileWriter, append_to_file, compiled_options, for_each_variable, has_environment, process_name, read_file,
     write_standard_error, write_to_stream,
 };
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]

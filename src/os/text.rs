@@ -5,6 +5,7 @@
 
 use super::keeping_errno;
 use core::ffi::CStr;
+use core::fmt;
 
 /// Reads the beginning of a file into `buffer`.
 pub(crate) fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
@@ -46,6 +47,42 @@ pub(crate) unsafe fn write_to_stream(stream: *mut libc::FILE, text: &[u8]) -> bo
     unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) == text.len() }
 }
 
+/// Text for an open file, gathered in a buffer and written by bare system calls.
+pub(crate) struct FileWriter {
+    file: i32,
+    buffer: [u8; 1024],
+    len: usize,
+}
+
+impl FileWriter {
+    pub(crate) fn new(file: i32) -> Self {
+        Self { file, buffer: [0; 1024], len: 0 }
+    }
+
+    /// Writes what is left. Fails, with `errno` as the kernel set it, when the file takes no more.
+    pub(crate) fn finish(mut self) -> fmt::Result {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> fmt::Result {
+        let len = core::mem::take(&mut self.len);
+        if write_all(self.file.into(), &self.buffer[..len]) { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+impl fmt::Write for FileWriter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.as_bytes().chunks(self.buffer.len()) {
+            if self.len + part.len() > self.buffer.len() {
+                self.flush()?;
+            }
+            self.buffer[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+        Ok(())
+    }
+}
+
 fn open(path: &CStr, flags: i32) -> libc::c_long {
     // SAFETY: the path is a C string.
     unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) }
@@ -56,15 +93,17 @@ fn close(file: libc::c_long) {
     unsafe { libc::syscall(libc::SYS_close, file) };
 }
 
-fn write_all(file: libc::c_long, mut text: &[u8]) {
+/// `false` if not all of it was written.
+fn write_all(file: libc::c_long, mut text: &[u8]) -> bool {
     while !text.is_empty() {
         // SAFETY: the text is valid for its length.
         let written = unsafe { libc::syscall(libc::SYS_write, file, text.as_ptr(), text.len()) };
         match usize::try_from(written) {
             Ok(n) if n > 0 => text = &text[n..],
-            _ => return,
+            _ => return false,
         }
     }
+    true
 }
 
 unsafe extern "C" {

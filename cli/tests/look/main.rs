@@ -143,7 +143,9 @@ fn a_process_stopped_in_the_midst_of_its_work_is_seen_whole() {
         assert!(looked["notes"].as_array().unwrap().len() <= 3, "{}", looked["notes"]);
         assert!(figures(&looked)[0] > 1_500_000);
         assert_eq!(figures(&looked)[1..], target.reported[1..]);
-        assert_eq!(items(&looked, "caches").filter(|cache| cache["state"] == "attached").count(), 4);
+        // As many as threads have begun to allocate.
+        let caches = items(&looked, "caches").filter(|cache| cache["state"] == "attached").count();
+        assert!(if round < 8 { (1..=4).contains(&caches) } else { caches == 4 }, "{caches}");
         target.signal("-CONT");
     }
     // And one that goes on.

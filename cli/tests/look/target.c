@@ -21,6 +21,7 @@ static void *churn(void *unused) {
 int main(int count, char **arguments) {
     (void)count;
     setvbuf(stdout, NULL, _IONBF, 0);
+    setvbuf(stdin, NULL, _IONBF, 0);
     for (int i = 0; i < SMALL; i++) memset(small[i] = malloc(100), 1, 100);
     for (int i = 0; i < MEDIUM; i++) memset(medium[i] = malloc(200000), 1, 200000);
     for (int i = 0; i < LARGE; i++) memset(large[i] = malloc(3 << 20), 1, 3 << 20);
@@ -29,7 +30,6 @@ int main(int count, char **arguments) {
         for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, churn, NULL);
     struct mallinfo2 info = mallinfo2();
     printf("%zu %zu %zu\n", info.uordblks, info.hblks, info.hblkhd);
-    if (!strcmp(arguments[1], "abort")) abort();
     getchar();
     return 0;
 }
