@@ -26,6 +26,7 @@ pub mod c_face;
 #[cfg(feature = "override")]
 #[path = "c_face/names.rs"]
 mod c_names;
+mod exposition;
 mod heap;
 pub mod inspect;
 mod large;
@@ -49,6 +50,7 @@ pub mod sync;
 mod tcache;
 mod verify;
 
+pub use exposition::{write_statistics_json, write_statistics_prometheus};
 pub use limit::LimitCallback;
 #[doc(hidden)]
 pub use options::bytes_of;

@@ -222,6 +222,12 @@ assert any(number(size, "live") >= 500 and number(size, "from") <= 1000 <= numbe
 "#;
 }
 
+program!(inspecting, "inspecting.c", [], {
+    zones_and_blocks_are_shown_with_totals;
+    a_block_is_dumped_and_what_is_none_is_refused;
+    statistics_are_written_in_both_forms;
+});
+
 program!(refusals, "refusals.c", ["-rdynamic"], {
     free_keeps_errno_when_the_kernel_takes_nothing_back;
     realloc_goes_on_without_mremap_and_fails_whole_without_memory;

@@ -76,6 +76,11 @@ void show_alloc_mem_ex(void) TERRACE_NOTHROW;
  * EINVAL, if there is nothing of the heap. Any address will do. */
 int terrace_dump(const void *address) TERRACE_NOTHROW;
 
+/* The statistics by size class, arena and thread, written to an open file: as JSON, or in the text format of Prometheus. 0; or
+ * -1, with errno as write(2) set it. */
+int terrace_stats_json(int file) TERRACE_NOTHROW;
+int terrace_stats_prometheus(int file) TERRACE_NOTHROW;
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,7 +10,10 @@ mod tuning;
 
 pub use crate::{LimitCallback, set_limit_callback};
 pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
-pub use reports::{Mallinfo, Mallinfo2, dump, mallinfo2, malloc_info, malloc_stats, show_alloc_mem, show_alloc_mem_ex};
+pub use reports::{
+    Mallinfo, Mallinfo2, dump, mallinfo2, malloc_info, malloc_stats, show_alloc_mem, show_alloc_mem_ex, stats_json,
+    stats_prometheus,
+};
 pub use tuning::{mallopt, set_option};
 
 use crate::heap::{self, C_ALIGN};

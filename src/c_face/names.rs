@@ -289,3 +289,15 @@ pub extern "C" fn show_alloc_mem_ex() {
 pub extern "C" fn terrace_dump(address: *const c_void) -> c_int {
     c_face::dump(address.cast())
 }
+
+/// Writes the statistics as JSON to an open file: 0, or -1 with `errno` as `write` set it.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_stats_json(file: c_int) -> c_int {
+    if c_face::stats_json(file) { 0 } else { -1 }
+}
+
+/// Writes the statistics in the text format of Prometheus to an open file: 0, or -1 with `errno` as `write` set it.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_stats_prometheus(file: c_int) -> c_int {
+    if c_face::stats_prometheus(file) { 0 } else { -1 }
+}

@@ -1,6 +1,7 @@
 //! What the C face says of the heap: `mallinfo`, `malloc_stats`, `malloc_info`.
 
 use crate::arena::{ARENAS, ArenaTotals, MAX_ARENAS, PAGE};
+use crate::exposition;
 use crate::inspect::{self, Detail, Extent};
 use crate::os;
 use crate::statistics::{self, Statistics, statistics};
@@ -143,6 +144,16 @@ pub fn dump(address: *const u8) -> i32 {
         return -1;
     }
     0
+}
+
+/// `terrace_stats_json`: the statistics as JSON. Whether all of it was written.
+pub fn stats_json(file: i32) -> bool {
+    to_file(file, |out| exposition::write_statistics_json(out).is_ok())
+}
+
+/// `terrace_stats_prometheus`: the statistics in the text format of Prometheus. Whether all of it was written.
+pub fn stats_prometheus(file: i32) -> bool {
+    to_file(file, |out| exposition::write_statistics_prometheus(out).is_ok())
 }
 
 /// Writes what goes wrong as the last line; whether nothing did.

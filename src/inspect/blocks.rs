@@ -1,8 +1,9 @@
 //! What each block of a slab is: live, or free and where.
 
 use super::reader::Reader;
+use super::records::{Slab, Trouble};
 use super::root::Root;
-use super::walk::{Slab, Trouble, for_each_parcel, inbox, parcel};
+use super::walk::{for_each_parcel, inbox, parcel};
 use super::{Memory, Unreadable};
 
 /// Blocks that a slab can have at most.

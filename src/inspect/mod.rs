@@ -35,16 +35,18 @@
 
 mod blocks;
 mod reader;
+mod records;
 pub(crate) mod root;
 mod text;
 mod walk;
 
 pub use blocks::{BlockState, walk_blocks};
+pub use records::{
+    Arena, Cache, CacheClass, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone,
+};
 pub use root::{MAGIC, MAX_CLASSES, OWN_ADDRESS, Root, VERSION, own_root};
 pub use text::{Detail, Extent, write_dump, write_map};
-pub use walk::{
-    Arena, Cache, CacheClass, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone, walk,
-};
+pub use walk::{outline, walk};
 
 use crate::os;
 use core::fmt;
@@ -123,6 +125,16 @@ impl Memory for Own {
 pub fn walk_own(visitor: &mut dyn Visitor) -> Result<(), Error> {
     let root = Root::read(&Own, own_root())?;
     walk(&Own, &root, visitor);
+    Ok(())
+}
+
+/// As [`walk_own`], for the process, the arenas and the caches alone.
+///
+/// # Errors
+/// As for [`walk_own`].
+pub fn outline_own(visitor: &mut dyn Visitor) -> Result<(), Error> {
+    let root = Root::read(&Own, own_root())?;
+    outline(&Own, &root, visitor);
     Ok(())
 }
 

@@ -10,7 +10,8 @@
 
 use super::blocks::{BlockState, walk_blocks};
 use super::reader::Reader;
-use super::walk::{Arena, Cache, Content, Mapping, Process, Segment, Slab, Trouble, Visitor, Zone, walk};
+use super::records::{Arena, Cache, Content, Mapping, Process, Segment, Slab, Trouble, Visitor, Zone};
+use super::walk::walk;
 use super::{Error, Memory, Root};
 use crate::statistics::Bytes;
 use core::fmt::{self, Write};
