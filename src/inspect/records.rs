@@ -107,8 +107,8 @@ pub enum Content {
         dirty: bool,
         /// Whether they are known to read as zero.
         zeroed: bool,
-        /// When they became dirty, in milliseconds of the coarse monotonic clock, modulo 2^32; of no account otherwise.
-        stamp: u32,
+        /// When they became dirty, in milliseconds of the coarse monotonic clock, modulo 2^32, if that is noted.
+        stamp: Option<u32>,
     },
     /// What made no sense, even when it was looked at again.
     Unknown,

@@ -57,6 +57,7 @@ struct Run {
 const FREE: u8 = 1;
 const MEDIUM: u8 = 2;
 const SLAB: u8 = 3;
+const RECENT: u8 = 4;
 
 impl Walk<'_, '_> {
     fn note(&mut self, what: &'static str, done: Result<(), Unreadable>) {
@@ -175,7 +176,11 @@ impl Walk<'_, '_> {
         for run in &runs[..found.count] {
             let (start, bytes) = (start + usize::from(run.page) * page, usize::from(run.pages) * page);
             let content = match run.state {
-                FREE => Content::Free { dirty: run.dirty, zeroed: run.zeroed, stamp: run.stamp },
+                FREE => {
+                    let stamp = run.dirty.then_some(run.stamp);
+                    Content::Free { dirty: run.dirty, zeroed: run.zeroed, stamp }
+                }
+                RECENT => Content::Free { dirty: true, zeroed: false, stamp: None },
                 MEDIUM => Content::Medium,
                 SLAB => self.slab(start, bytes)?,
                 _ => Content::Unknown,
@@ -200,7 +205,7 @@ impl Walk<'_, '_> {
                 dirty: self.reader.u8(at, run.dirty)? != 0,
                 zeroed: self.reader.u8(at, run.zeroed)? != 0,
             };
-            let sound = matches!(next.state, FREE | MEDIUM | SLAB)
+            let sound = matches!(next.state, FREE | MEDIUM | SLAB | RECENT)
                 && next.pages > 0
                 && page + usize::from(next.pages) <= pages
                 && (next.state != SLAB || (page * layout.page as usize).is_multiple_of(layout.slice as usize));

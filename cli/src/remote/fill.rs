@@ -229,7 +229,9 @@ impl Visitor for Filler<'_> {
             inspect::Content::Header => Content::Header,
             inspect::Content::Slab(slab) => Content::Slab(self.slab(slab, resident_bytes)),
             inspect::Content::Medium => Content::Medium,
-            inspect::Content::Free { dirty: true, stamp, .. } => Content::Dirty { free_ms: self.age(*stamp) },
+            inspect::Content::Free { dirty: true, stamp, .. } => {
+                Content::Dirty { free_ms: stamp.and_then(|stamp| self.age(stamp)) }
+            }
             inspect::Content::Free { dirty: false, .. } => Content::Clean,
             _ => Content::Unknown,
         };
