@@ -34,7 +34,7 @@ pub struct MapArguments {
     target: Target,
 
     /// Write everything as JSON to standard output; docs/snapshot.schema.json describes it
-    #[arg(long, conflicts_with_all = ["html", "svg"])]
+    #[arg(long, conflicts_with_all = ["html", "svg", "live"])]
     json: bool,
 
     /// Write a page to look at in a browser; it needs no other file
@@ -45,8 +45,12 @@ pub struct MapArguments {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// What the colours of the picture tell
-    #[arg(long, value_enum, default_value_t, requires = "svg")]
+    /// Show it in the terminal, with keys to move about; ? lists them
+    #[arg(long, conflicts_with_all = ["html", "svg"])]
+    live: bool,
+
+    /// What the colours of --svg and --live tell
+    #[arg(long, value_enum, default_value_t)]
     colour: Colouring,
 }
 
@@ -87,6 +91,9 @@ pub fn map(arguments: &MapArguments) -> Result<(), Failure> {
     let snapshot = arguments.target.look()?;
     if arguments.json {
         return print(&(views::json(&snapshot) + "\n"));
+    }
+    if arguments.live {
+        return views::live::run(&arguments.target, snapshot, arguments.colour);
     }
     if arguments.html.is_none() && arguments.svg.is_none() {
         return print(&views::text::map(&snapshot));

@@ -1,6 +1,7 @@
 //! How a look at a process is shown: each form is a module, and none of them knows where the look came from.
 
 pub mod html;
+pub mod live;
 pub mod picture;
 pub mod svg;
 pub mod text;

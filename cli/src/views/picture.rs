@@ -23,6 +23,9 @@ pub enum Colouring {
 }
 
 impl Colouring {
+    /// All of them, in the order in which a person goes through them.
+    pub const ALL: [Self; 4] = [Self::Occupancy, Self::Class, Self::Age, Self::Owner];
+
     /// A word for it.
     pub fn name(self) -> &'static str {
         match self {
