@@ -1,11 +1,13 @@
-//! The subcommands that look at a process from outside: `why`, `map` and `stats`.
+//! The subcommands that look at a process from outside: `why`, `map`, `stats` and `top`.
 //!
 //! The process does not co-operate and is not disturbed: [`remote`](crate::remote) reads its memory.
 
 use crate::failure::Failure;
+use crate::remote::{self, Obstacle};
+use crate::snapshot::Snapshot;
 use crate::target::Target;
-use crate::views::{self, picture::Colouring};
-use std::io::{self, Write};
+use crate::views::{self, picture::Colouring, top::Order};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -66,6 +68,20 @@ pub struct StatsArguments {
     watch: Option<f64>,
 }
 
+/// Show all processes on Terrace, the largest first
+///
+/// On a terminal it goes on, with a new look every two seconds, until interrupted.
+#[derive(clap::Args)]
+pub struct TopArguments {
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t)]
+    sort: Order,
+
+    /// Look once, also on a terminal
+    #[arg(long)]
+    once: bool,
+}
+
 /// As much as a person may want to wait, and no negative time.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -112,10 +128,45 @@ pub fn stats(arguments: &StatsArguments) -> Result<(), Failure> {
     loop {
         let text = views::text::statistics(&arguments.target.look()?);
         let Some(interval) = arguments.watch.filter(|_| arguments.target.goes_on()) else { return print(&text) };
-        // Home, the text, and nothing of what stood there before.
-        print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
+        print_over(&text)?;
         sleep(Duration::from_secs_f64(interval.max(0.1)));
     }
+}
+
+/// `terrace top`.
+pub fn top(arguments: &TopArguments) -> Result<(), Failure> {
+    loop {
+        let (snapshots, forbidden) = all_processes()?;
+        let text = views::top::table(&snapshots, forbidden, arguments.sort);
+        if arguments.once || !io::stdout().is_terminal() {
+            return print(&text);
+        }
+        print_over(&text)?;
+        sleep(Duration::from_secs(2));
+    }
+}
+
+/// Looks at every process on Terrace, and says how many others this user may not look at.
+fn all_processes() -> Result<(Vec<Snapshot>, usize), Failure> {
+    let unreadable = |error| Failure::Unreadable("/proc".to_owned(), error);
+    let (mut snapshots, mut forbidden) = (Vec::new(), 0);
+    for entry in std::fs::read_dir("/proc").map_err(unreadable)? {
+        let Some(pid) = entry.map_err(unreadable)?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        match remote::look(pid) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(Failure::CannotLook(_, Obstacle::Forbidden)) => forbidden += 1,
+            // Not on Terrace, or no longer there.
+            Err(_) => {}
+        }
+    }
+    Ok((snapshots, forbidden))
+}
+
+/// Writes a text over the one before: home, each line, and nothing of what stood there.
+fn print_over(text: &str) -> Result<(), Failure> {
+    print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), Failure> {

@@ -40,6 +40,7 @@ enum Subcommands {
     Why(inspect::WhyArguments),
     Map(inspect::MapArguments),
     Stats(inspect::StatsArguments),
+    Top(inspect::TopArguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Subcommands::Why(arguments) => inspect::why(&arguments),
         Subcommands::Map(arguments) => inspect::map(&arguments),
         Subcommands::Stats(arguments) => inspect::stats(&arguments),
+        Subcommands::Top(arguments) => inspect::top(&arguments),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     say(format_args!("terrace: {failure}\n"));

@@ -5,6 +5,7 @@ pub mod live;
 pub mod picture;
 pub mod svg;
 pub mod text;
+pub mod top;
 pub mod why;
 
 use crate::snapshot::Snapshot;

@@ -1,6 +1,7 @@
 //! The subcommands that look at processes, as a user meets them.
 
 #[path = "../run/conversation.rs"]
+#[expect(dead_code, reason = "a driver is not waited for")]
 mod conversation;
 mod page;
 mod saved;
