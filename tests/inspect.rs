@@ -428,3 +428,82 @@ fn the_text_of_a_heap_is_as_documented() {
         .collect();
     print!("<<<\n{text}\n{tail}\n>>>");
 }
+
+#[test]
+fn the_statistics_are_written_as_json() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let (statistics, mut text) = (terrace::statistics(), String::new());
+    terrace::write_statistics_json(&mut text).unwrap();
+    // Another's parser, which says what it found there.
+    let program = "import json, sys\nfound = json.load(sys.stdin)\nprint(found['library'], found['bytes']['live'], \
+                   found['medium']['blocks'], found['large']['bytes'], sum(c['live'] for c in found['classes']), \
+                   len(found['classes']), sum(a['segments'] for a in found['arenas']), len(found['threads']), \
+                   found['system_calls']['mmap'], found['counts']['remote_frees'])";
+    let mut python = std::process::Command::new("python3");
+    let pipe = std::process::Stdio::piped;
+    let mut python = python.args(["-c", program]).stdin(pipe()).stdout(pipe()).spawn().unwrap();
+    std::io::Write::write_all(&mut python.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let found = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+    let expected = format!(
+        "{} {} {} {} {} {} {} {} {} {}\n",
+        env!("CARGO_PKG_VERSION"),
+        statistics.live_bytes,
+        statistics.medium.0,
+        statistics.large.1,
+        statistics.classes.iter().map(|class| class.live).sum::<usize>(),
+        statistics.classes.len(),
+        statistics.segments,
+        statistics.thread_caches.0,
+        statistics.system_calls.mmap,
+        statistics.remote_frees,
+    );
+    assert_eq!(found, expected);
+    blocks.into_iter().for_each(free);
+}
+
+#[test]
+fn the_statistics_are_written_for_prometheus() {
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let blocks = busy_heap();
+    let (statistics, mut text) = (terrace::statistics(), String::new());
+    terrace::write_statistics_prometheus(&mut text).unwrap();
+    assert!(text.ends_with('\n'));
+    let (mut described, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let mut last = "";
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            last = help.split_once(' ').unwrap().0;
+            assert!(described.insert(last, "").is_none(), "{last} is described twice");
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(name == last && matches!(kind, "gauge" | "counter"), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"));
+            described.insert(name, kind);
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            // Samples follow their description in one group.
+            assert!(is_name(name) && name == last && !described[name].is_empty(), "{line}");
+            for label in labels.strip_suffix('}').unwrap().split(',').filter(|label| !label.is_empty()) {
+                let (key, value) = label.split_once('=').unwrap();
+                assert!(is_name(key) && value.len() > 2 && value.starts_with('"') && value.ends_with('"'), "{line}");
+            }
+            assert!(samples.insert(sample, value.parse::<u64>().unwrap()).is_none(), "{sample} is there twice");
+        }
+    }
+    assert_eq!(described.len(), 11);
+    let sample = |name: &str| samples[name] as usize;
+    assert_eq!(sample("terrace_memory_bytes{account=\"live\"}"), statistics.live_bytes);
+    assert_eq!(sample("terrace_blocks{kind=\"large\"}"), statistics.large.0);
+    let class = statistics.classes.iter().find(|class| class.block_size == 416).unwrap();
+    assert_eq!(sample("terrace_class_blocks{size=\"416\",state=\"live\"}"), class.live);
+    assert!(class.live > 0);
+    assert_eq!(
+        samples.keys().filter(|sample| sample.starts_with("terrace_thread_bytes{")).count() / 2,
+        statistics.thread_caches.0
+    );
+    blocks.into_iter().for_each(free);
+}
