@@ -237,6 +237,23 @@ program!(refusals, "refusals.c", ["-rdynamic"], {
     any_refusal_leaves_the_heap_whole;
 });
 
+program!(denied, "denied.c", [], {
+    each_optional_call_may_be_denied;
+    files_may_be_denied_before_there_are_threads;
+    used_under_a_filter;
+});
+
+/// A group with 64 MiB of blocks: half as much again is enough where freed memory is returned at once. By default as much as was
+/// freed in each regime is kept for a second.
+#[test]
+fn a_nearly_full_group_is_enough_for_one_size_after_the_other() {
+    for (group, delay) in [("96", "0"), ("200", "1000")] {
+        let mut command = preloaded(denied::program());
+        command.args(["a_nearly_full_group_is_enough_for_one_size_after_the_other", "alone"]);
+        assert_fine(&run_within(command.env("GROUP_MIB", group).env("TERRACE_PURGE_DELAY_MS", delay), TIME_LIMIT));
+    }
+}
+
 program!(exhaustion, "exhaustion.c", [], {
     blocks_freed_under_a_limit_of_addresses_can_be_had_again_in_any_size;
     blocks_freed_under_a_limit_of_data_can_be_had_again_in_any_size;

@@ -27,6 +27,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: bystander,
     },
     || Model {
+        name: "an_initialiser_that_failed_is_run_again_and_then_is_done",
+        protocol: "initialisation",
+        threads: 3,
+        bounds: [None, None],
+        control: Control::Relaxed(FILE, "self.state.store(DONE,", 0),
+        body: second_attempt,
+    },
+    || Model {
         name: "shared_additions_are_never_lost_and_a_reader_sees_no_sum_that_never_was",
         protocol: "initialisation",
         threads: 4,
@@ -84,6 +92,30 @@ fn once<const THREADS: usize>() {
         })
     });
     join(threads);
+}
+
+fn second_attempt() {
+    let (it, tries) = (Initialised::new(), keep(Counter::new()));
+    let attempt = || {
+        it.once.attempt(|| {
+            tries.add_shared(1);
+            if tries.get() == 1 {
+                return false;
+            }
+            track_write(it.value.get());
+            // SAFETY: the access was reported, so it is the only one.
+            unsafe { *it.value.get() += 1 };
+            true
+        });
+        if it.once.is_done() {
+            it.check();
+        }
+    };
+    join([spawn(attempt), spawn(attempt)]);
+    attempt();
+    attempt();
+    assert!(it.once.is_done());
+    it.check();
 }
 
 fn counters() {

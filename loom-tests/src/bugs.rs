@@ -212,10 +212,10 @@ const BUGS: &[Bug] = &[
         name: "a thread registers before it has its cache",
         file: "src/tcache/lifecycle.rs",
         changes: &[
-            ("    slot::set(cache);\n    CACHES.exit_key", "    if !BUG { slot::set(cache); }\n    CACHES.exit_key"),
+            ("    slot::set(cache);\n    CACHES.farewell", "    if !BUG { slot::set(cache); }\n    CACHES.farewell"),
             (
-                "    ask_for_destructor(cache);\n    Some(cache)",
-                "    ask_for_destructor(cache);\n    slot::set(cache);\n    Some(cache)",
+                "        return None;\n    }\n    Some(cache)\n",
+                "        return None;\n    }\n    slot::set(cache);\n    Some(cache)\n",
             ),
         ],
         model: "an_attaching_thread_is_called_back_by_the_c_library",

@@ -10,7 +10,7 @@ pub(crate) use registry::Mapping;
 
 use crate::layout::LargeLayout;
 use crate::limit::LIMIT;
-use crate::os;
+use crate::os::{self, Occupancy, PageMove};
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use core::mem::offset_of;
@@ -181,14 +181,28 @@ impl Large {
 
     /// Moves the pages of a mapping to a place in another one.
     fn move_pages(&self, from: Mapping, place: NonNull<u8>) -> Moved {
-        if os::move_pages(from.start, from.len, place) {
-            return Moved::Done;
+        match os::move_pages(from.start, from.len, place) {
+            PageMove::Done => Moved::Done,
+            PageMove::NoMemory => {
+                // What could not be moved goes, which may make room for the place. If that was not cleared, it is still the
+                // caller's: where the kernel has no memory for a move, no other thread has got the place meanwhile.
+                os::unmap(from.start, from.len);
+                match os::map_again(place, from.len) {
+                    Occupancy::Mapped | Occupancy::Taken => Moved::Refused,
+                    Occupancy::NoMemory => Moved::PlaceLost,
+                }
+            }
+            PageMove::Refused => {
+                // Some kernels do not move what they keep as several mappings, and find out when they have cleared the place;
+                // others may give up half-way. So neither range can be trusted to be the caller's alone, and what is left of the
+                // pages is given up for lost: it happens once.
+                self.kernel_refuses_moves.store(1, Ordering::Relaxed);
+                match os::map_again(place, from.len) {
+                    Occupancy::Mapped => Moved::Refused,
+                    Occupancy::Taken | Occupancy::NoMemory => Moved::PlaceLost,
+                }
+            }
         }
-        // Some kernels do not move what they keep as several mappings, and find out when they have cleared the place; others
-        // may give up half-way. So neither range can be trusted to be the caller's alone, and what is left of the pages is
-        // given up for lost: it happens once.
-        self.kernel_refuses_moves.store(1, Ordering::Relaxed);
-        if os::map_again(place, from.len) { Moved::Refused } else { Moved::PlaceLost }
     }
 
     /// Takes the block that starts here out of the registry and gives its memory back; `false` when there is none.

@@ -231,6 +231,7 @@ pub(crate) unsafe fn madvise(start: *mut c_void, len: usize, _: i32) -> i32 {
 pub(crate) unsafe fn mremap(start: *mut c_void, old_len: usize, len: usize, flags: i32, place: *mut u8) -> *mut c_void {
     step();
     if refused() {
+        super::set_errno(EFAULT);
         return MAP_FAILED;
     }
     let start = start.addr();

@@ -4,7 +4,7 @@
 use super::kernel;
 #[cfg(simulated_page)]
 use super::simulated_pages as kernel;
-use super::{SYSTEM_CALLS, keeping_errno};
+use super::{SYSTEM_CALLS, errno, keeping_errno};
 use crate::sync::{AtomicUsize, Ordering};
 use core::ptr::{self, NonNull};
 #[cfg(not(any(loom, simulated_page)))]
@@ -97,28 +97,62 @@ pub(crate) fn remap(start: NonNull<u8>, old_len: usize, new_len: usize, may_move
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
 }
 
-/// Moves the pages of a mapping to `place`, which is `len` bytes of another mapping of the caller's that give way. `false`,
-/// with nothing changed at the old place, if the kernel refuses.
-pub(crate) fn move_pages(start: NonNull<u8>, len: usize, place: NonNull<u8>) -> bool {
+/// What became of pages that were to be moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PageMove {
+    Done,
+    /// The kernel had no memory for the move, as when the process has as many mappings as it may have. The pages are where they
+    /// were; the place may have been cleared of its mapping.
+    NoMemory,
+    /// The kernel does not move such pages: some of them may have gone, and the place may have been cleared.
+    Refused,
+}
+
+/// Moves the pages of a mapping to `place`, which is `len` bytes of another mapping of the caller's that give way.
+pub(crate) fn move_pages(start: NonNull<u8>, len: usize, place: NonNull<u8>) -> PageMove {
     SYSTEM_CALLS.mremap.add_shared(1);
     keeping_errno(|| {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: the caller owns both ranges.
-        unsafe { kernel::mremap(start.as_ptr().cast(), len, len, flags, place.as_ptr()) != libc::MAP_FAILED }
+        match unsafe { kernel::mremap(start.as_ptr().cast(), len, len, flags, place.as_ptr()) } {
+            libc::MAP_FAILED if errno() == libc::ENOMEM => PageMove::NoMemory,
+            libc::MAP_FAILED => PageMove::Refused,
+            _ => PageMove::Done,
+        }
     })
 }
 
-/// Maps zeroed memory at a place that may have been cleared of its mapping; `false` if something is mapped there.
-pub(crate) fn map_again(place: NonNull<u8>, len: usize) -> bool {
-    let writable = libc::PROT_READ | libc::PROT_WRITE;
-    match mmap(place.as_ptr(), len, writable, libc::MAP_FIXED_NOREPLACE) {
-        Some(at) if at == place => true,
+/// What was found at a place where memory was to be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Occupancy {
+    /// Nothing: memory is mapped there now.
+    Mapped,
+    /// Another mapping.
+    Taken,
+    /// Nothing, but there is no memory.
+    NoMemory,
+}
+
+/// Maps zeroed memory at a place that may have been cleared of its mapping, if nothing is mapped there.
+pub(crate) fn map_again(place: NonNull<u8>, len: usize) -> Occupancy {
+    let (writable, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    SYSTEM_CALLS.mmap.add_shared(1);
+    let (address, taken) = keeping_errno(|| {
+        let flags = kind | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: with that flag nothing that exists is replaced.
+        let address = unsafe { kernel::mmap(place.as_ptr().cast(), len, writable, flags, -1, 0) };
+        (address, address == libc::MAP_FAILED && errno() == libc::EEXIST)
+    });
+    match NonNull::new(address.cast()) {
+        _ if taken => Occupancy::Taken,
+        Some(_) if address == libc::MAP_FAILED => Occupancy::NoMemory,
+        Some(at) if at == place => Occupancy::Mapped,
         // A kernel older than the flag takes the place for a hint.
         Some(elsewhere) => {
             unmap(elsewhere, len);
-            false
+            Occupancy::Taken
         }
-        None => false,
+        None => Occupancy::NoMemory,
     }
 }
 
@@ -169,7 +203,9 @@ pub(crate) fn grow_break(len: usize) -> Option<Break> {
         // SAFETY: growing the break touches no memory that exists.
         unsafe { kernel::sbrk(increment) }
     });
-    if old.addr() == usize::MAX { None } else { Some(Break { start: NonNull::new(old.cast())?, len }) }
+    // Where the kernel knows no break, or a filter denies it, some C libraries take its error for an address.
+    let refused = old.addr() > isize::MAX as usize;
+    if refused { None } else { Some(Break { start: NonNull::new(old.cast())?, len }) }
 }
 
 /// Moves the break down by `len` bytes if it still stands at `end`; `true` when it was moved.
@@ -211,6 +247,21 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { start.read() }, 0);
         assert!(unmap(start, page_size()));
+    }
+
+    #[test]
+    fn only_a_place_without_a_mapping_is_mapped_again() {
+        let len = 4 * page_size();
+        let start = map(len).unwrap();
+        // SAFETY: the mapping is longer.
+        let middle = unsafe { start.add(page_size()) };
+        assert_eq!(map_again(middle, page_size()), Occupancy::Taken);
+        assert!(unmap(middle, page_size()));
+        assert_eq!(map_again(middle, page_size()), Occupancy::Mapped);
+        assert_eq!(map_again(start, len), Occupancy::Taken);
+        assert!(unmap(start, len));
+        let beyond = NonNull::new(ptr::without_provenance_mut((1 << 47) - page_size())).unwrap();
+        assert_eq!(map_again(beyond, len), Occupancy::NoMemory);
     }
 
     #[test]

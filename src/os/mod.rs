@@ -18,8 +18,8 @@ pub(crate) use control_group::memory as memory_of_process;
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
-    Break, copy_own_memory, discard, grow_break, map, map_again, map_aligned, move_pages, page_size, remap, residency,
-    shrink_break, unmap,
+    Break, Occupancy, PageMove, copy_own_memory, discard, grow_break, map, map_again, map_aligned, move_pages,
+    page_size, remap, residency, shrink_break, unmap,
 };
 pub(crate) use processors::processors;
 #[cfg(not(loom))]
@@ -84,6 +84,14 @@ pub(crate) fn set_errno(value: i32) {
     let errno = unsafe { errno_location() };
     // SAFETY: the address is valid, and only this thread touches it.
     unsafe { errno.write(value) };
+}
+
+/// The calling thread's `errno`.
+fn errno() -> i32 {
+    // SAFETY: the C library returns the address of the calling thread's errno.
+    let errno = unsafe { errno_location() };
+    // SAFETY: the address is valid, and only this thread touches it.
+    unsafe { errno.read() }
 }
 
 unsafe fn errno_location() -> *mut i32 {

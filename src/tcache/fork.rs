@@ -17,11 +17,10 @@ use crate::metadata;
 use crate::os;
 use crate::sync::set_forking;
 
-/// Has the handlers called around each `fork`. May allocate.
-pub(super) fn register() {
-    // Where there is no memory for the entry, a child forked while another thread holds a lock may wait for ever, as it
-    // would with no handlers at all; there is nobody to tell.
-    let _ = os::fork_handlers(prepare, parent, child);
+/// Has the handlers called around each `fork`. May allocate. `false` where there is no memory for the entry: until there is, a child
+/// forked while another thread holds a lock may wait for ever.
+pub(super) fn register() -> bool {
+    os::fork_handlers(prepare, parent, child)
 }
 
 extern "C" fn prepare() {

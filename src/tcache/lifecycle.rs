@@ -11,7 +11,7 @@
 //! A thread's end: the destructor of a `pthread_key`. It asks to be run once more, so that other destructors of the first
 //! round still find a cache; the second time it gives the cache up and leaves the slot on `DEAD`. The C library itself
 //! frees and allocates after that: such calls go through the *orphanage*, a cache behind a lock, and their frees travel
-//! home alone.
+//! home alone. So do those of a thread whose end the C library cannot be asked to tell.
 
 use super::slot::{self, DEAD, NEWBORN};
 use super::{Owner, PURGER, ThreadCache, fork};
@@ -61,8 +61,9 @@ pub(crate) struct Caches {
     /// The cache of threads that have none any more. Ranks above the caches' own locks.
     orphanage: Mutex<Option<&'static ThreadCache>>,
     process: Once,
-    exit_key: Once,
-    /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `exit_key`, and by the end of the library.
+    /// Done when the C library will call for the ends of threads and for forks.
+    farewell: Once,
+    /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `farewell`, and by the end of the library.
     key: AtomicU32,
 }
 
@@ -81,7 +82,7 @@ impl Caches {
             making: Mutex::new(()),
             orphanage: Mutex::new(None),
             process: Once::new(),
-            exit_key: Once::new(),
+            farewell: Once::new(),
             key: AtomicU32::new(0),
         }
     }
@@ -242,7 +243,7 @@ pub(super) fn own() -> Option<&'static ThreadCache> {
 }
 
 /// The calling thread's cache; a new thread gets one. `None` for a thread whose cache is gone, and when there is no memory
-/// for one.
+/// for one, or none for the C library to note that the thread's end matters.
 #[inline]
 pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
     own().or_else(|| if ptr::eq(slot::get(), &NEWBORN) { attach() } else { None })
@@ -261,14 +262,19 @@ fn attach() -> Option<&'static ThreadCache> {
     cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);
-    CACHES.exit_key.call(|| {
-        fork::register();
-        if let Some(key) = os::thread_key(thread_ends) {
+    CACHES.farewell.attempt(|| {
+        if CACHES.key.load(Ordering::Relaxed) == 0 {
+            let Some(key) = os::thread_key(thread_ends) else { return false };
             CACHES.key.store(key + 1, Ordering::Relaxed);
         }
+        fork::register()
     });
-    // A thread for which there is no key keeps its cache for ever; other threads still reclaim what is sent to it.
-    ask_for_destructor(cache);
+    if !ask_for_destructor(cache) {
+        // What the thread had at hand at its end would be lost. It tries again at its next slow call.
+        slot::set(&NEWBORN);
+        leave_dormant(cache);
+        return None;
+    }
     Some(cache)
 }
 
