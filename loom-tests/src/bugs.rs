@@ -188,12 +188,6 @@ const BUGS: &[Bug] = &[
         model: "pages_are_given_back_while_blocks_of_their_slab_come_home",
     },
     Bug {
-        name: "a chain takes blocks of whatever owner and class",
-        file: "src/tcache/outbox.rs",
-        changes: &[("let simple = place.key.get() == key", "let simple = (BUG || place.key.get() == key)")],
-        model: "a_thread_exits_with_a_full_outbox",
-    },
-    Bug {
         name: "a chain's key forgets the class",
         file: "src/tcache/outbox.rs",
         changes: &[("(class.offset() as u64) <<", "(if BUG { 0 } else { class.offset() as u64 }) <<")],
