@@ -122,8 +122,8 @@ const BUGS: &[Bug] = &[
         name: "an exit forgets its outbox",
         file: "src/tcache/settling.rs",
         changes: &[(
-            "self.settle_magazine(class));\n        self.outbox.drain().for_each(|parcel| self.send(parcel));",
-            "self.settle_magazine(class));\n        if !BUG { self.outbox.drain().for_each(|parcel| self.send(parcel)); }",
+            "self.return_reserve();\n        self.outbox.drain().for_each(|parcel| self.send(parcel));",
+            "self.return_reserve();\n        if !BUG { self.outbox.drain().for_each(|parcel| self.send(parcel)); }",
         )],
         model: "a_thread_exits_with_a_full_outbox",
     },
