@@ -33,7 +33,9 @@ const COUNTS: [Count; 4] = [
     ("flushes", "Times a full magazine's older half went back to the slabs.", |found| found.flushes),
 ];
 
-const CALLS: [(&str, fn(&Statistics) -> u64); 5] = [
+type Call = (&'static str, fn(&Statistics) -> u64);
+
+const CALLS: [Call; 5] = [
     ("mmap", |found| found.system_calls.mmap),
     ("munmap", |found| found.system_calls.munmap),
     ("mremap", |found| found.system_calls.mremap),

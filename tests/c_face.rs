@@ -222,7 +222,7 @@ assert any(number(size, "live") >= 500 and number(size, "from") <= 1000 <= numbe
 "#;
 }
 
-program!(inspecting, "inspecting.c", [], {
+program!(inspecting, "inspecting.c", [common::library().to_str().unwrap()], {
     zones_and_blocks_are_shown_with_totals;
     a_block_is_dumped_and_what_is_none_is_refused;
     statistics_are_written_in_both_forms;

@@ -183,7 +183,7 @@ pub(crate) fn copy_own_memory(address: usize, into: &mut [u8]) -> bool {
     let remote = libc::iovec { iov_base: ptr::without_provenance_mut(address), iov_len: into.len() };
     let copied = keeping_errno(|| {
         // SAFETY: the buffer is valid for its length, and the kernel checks the other range.
-        unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) }
+        unsafe { libc::process_vm_readv(super::process_id(), &local, 1, &remote, 1, 0) }
     });
     usize::try_from(copied) == Ok(into.len())
 }

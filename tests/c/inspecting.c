@@ -54,6 +54,7 @@ static void statistics_are_written_in_both_forms(void) {
     CHECK(terrace_stats_json(-1) == -1 && errno == EBADF, "errno %d", errno);
 }
 
+#define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
     CASE(zones_and_blocks_are_shown_with_totals),
     CASE(a_block_is_dumped_and_what_is_none_is_refused),
