@@ -9,6 +9,8 @@ use std::fmt::Write;
 const WORTH_A_WORD: u64 = 10;
 /// Memory that is free for this many times the purge delay is overdue: threads that work do their housekeeping more often.
 const OVERDUE: u64 = 3;
+/// Where the purge delay is not known, memory that is free for longer than this many milliseconds is overdue.
+const LONG: u64 = 60_000;
 /// Less than this, in bytes, is noise between two looks.
 const NOISE: u64 = 256 << 10;
 
@@ -173,7 +175,7 @@ fn free_mappings(now: &Snapshot) -> Waiting {
 
 /// How much of what waits should have gone back long ago, in bytes.
 fn overdue(now: &Snapshot, waiting: &Waiting) -> u64 {
-    let limit = purge_delay(now).map_or(u64::MAX, |delay| (delay * OVERDUE).max(delay + 1000));
+    let limit = purge_delay(now).map_or(LONG, |delay| (delay * OVERDUE).max(delay + 1000));
     waiting.iter().filter(|(_, age)| age.is_some_and(|age| age > limit)).map(|(bytes, _)| bytes).sum()
 }
 
@@ -183,7 +185,11 @@ fn due(now: &Snapshot, waiting: Waiting) -> String {
         _ if waiting.iter().all(|&(bytes, _)| bytes == 0) => String::new(),
         Some(delay) if late == 0 => format!("not yet due: kept for {}", Milliseconds(delay)),
         _ if late > 0 => format!("{} of it overdue", Size(late)),
-        _ => String::new(),
+        _ => waiting
+            .iter()
+            .filter_map(|&(_, age)| age)
+            .max()
+            .map_or_else(String::new, |age| format!("free for up to {}", Milliseconds(age))),
     }
 }
 
@@ -392,5 +398,13 @@ mod tests {
         }
         let text = verdict(&idle, None);
         assert!(text.contains("3.0 MiB of it overdue") && text.contains("malloc_trim(0)"), "{text}");
+    }
+
+    #[test]
+    fn where_the_purge_delay_is_not_known_the_age_is_told() {
+        let mut snapshot = sample();
+        snapshot.options.clear();
+        let text = verdict(&snapshot, None);
+        assert!(text.contains("3.0 MiB   14 %  free for up to 640 ms\n") && !text.contains("overdue"), "{text}");
     }
 }
