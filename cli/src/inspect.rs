@@ -1,4 +1,4 @@
-//! The subcommands that look at a process from outside: `why`, `map`, `stats` and `top`.
+//! The subcommands that look at a process from outside: `why`, `map`, `stats`, `top` and `dump`.
 //!
 //! The process does not co-operate and is not disturbed: [`remote`](crate::remote) reads its memory.
 
@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
+use terrace_core::inspect::Extent;
 
 /// Say where a process's memory is, whether it grows, and what to do about it
 ///
@@ -82,6 +83,31 @@ pub struct TopArguments {
     once: bool,
 }
 
+/// Show the bytes at an address of a process's heap, with the state of each
+///
+/// Shows the block that the address lies in, or what else is there.
+#[derive(clap::Args)]
+pub struct DumpArguments {
+    /// A process by its number, or a core file
+    #[arg(value_name = "PID|CORE")]
+    target: Target,
+
+    /// The address, as 0x7f0012345678
+    #[arg(value_name = "ADDRESS", value_parser = address)]
+    address: usize,
+
+    /// Show the whole slab, run of pages or mapping
+    #[arg(long)]
+    zone: bool,
+}
+
+/// An address as programs print it, in hexadecimal digits with or without the prefix.
+fn address(text: &str) -> Result<usize, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    usize::from_str_radix(digits, 16)
+        .map_err(|_| "it must be a number in hexadecimal digits, as 0x7f0012345678".to_owned())
+}
+
 /// As much as a person may want to wait, and no negative time.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
@@ -144,6 +170,15 @@ pub fn top(arguments: &TopArguments) -> Result<(), Failure> {
         print_over(&text)?;
         sleep(Duration::from_secs(2));
     }
+}
+
+/// `terrace dump`.
+pub fn dump(arguments: &DumpArguments) -> Result<(), Failure> {
+    let extent = if arguments.zone { Extent::Zone } else { Extent::Block };
+    print(&match &arguments.target {
+        Target::Process(pid) => remote::dump(*pid, arguments.address, extent)?,
+        Target::File(path) => remote::dump_core(path, arguments.address, extent)?,
+    })
 }
 
 /// Looks at every process on Terrace, and says how many others this user may not look at.

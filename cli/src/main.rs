@@ -41,6 +41,7 @@ enum Subcommands {
     Map(inspect::MapArguments),
     Stats(inspect::StatsArguments),
     Top(inspect::TopArguments),
+    Dump(inspect::DumpArguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Subcommands::Map(arguments) => inspect::map(&arguments),
         Subcommands::Stats(arguments) => inspect::stats(&arguments),
         Subcommands::Top(arguments) => inspect::top(&arguments),
+        Subcommands::Dump(arguments) => inspect::dump(&arguments),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     say(format_args!("terrace: {failure}\n"));

@@ -12,7 +12,7 @@ use crate::snapshot::{Process, Snapshot};
 use std::fmt;
 use std::io;
 use std::path::Path;
-use terrace_core::inspect::{self, MAGIC, Memory, OWN_ADDRESS, Root, Visitor};
+use terrace_core::inspect::{self, Extent, MAGIC, Memory, OWN_ADDRESS, Root, Visitor};
 
 /// Why there is nothing to be seen.
 #[derive(Debug)]
@@ -113,6 +113,28 @@ pub fn look(pid: u32) -> Result<Snapshot, Failure> {
 pub fn look_at_core(path: &Path) -> Result<Snapshot, Failure> {
     let looked = core::Core::open(path).and_then(|core| look_into(&core));
     looked.map_err(|obstacle| Failure::CannotLook(path.display().to_string(), obstacle))
+}
+
+/// Dumps what lies at an address of a process's heap, byte by byte.
+pub fn dump(pid: u32, address: usize, extent: Extent) -> Result<String, Failure> {
+    let failed = |obstacle| Failure::CannotLook(format!("process {pid}"), obstacle);
+    let space = process::Live::open(pid).map_err(failed)?;
+    let dumped = dump_from(&space, address, extent);
+    space.confirm().map_err(failed)?;
+    dumped.map_err(failed)
+}
+
+/// Dumps what lies at an address of the heap in a core file.
+pub fn dump_core(path: &Path, address: usize, extent: Extent) -> Result<String, Failure> {
+    let dumped = core::Core::open(path).and_then(|core| dump_from(&core, address, extent));
+    dumped.map_err(|obstacle| Failure::CannotLook(path.display().to_string(), obstacle))
+}
+
+fn dump_from(space: &dyn Space, address: usize, extent: Extent) -> Result<String, Obstacle> {
+    let (root, _) = find_root(space)?;
+    let mut text = String::new();
+    inspect::write_dump(space, &root, address, extent, &mut text)?;
+    Ok(text)
 }
 
 fn look_into(space: &dyn Space) -> Result<Snapshot, Obstacle> {

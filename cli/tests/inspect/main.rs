@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "a driver is not waited for")]
 mod conversation;
 mod page;
+mod running;
 mod saved;
 mod terminal;
 
