@@ -266,14 +266,17 @@ static void *short_thread(void *argument) {
 }
 
 static void thousands_of_short_threads_take_no_more_memory_than_their_blocks(void) {
-    enum { THREADS = 2000, AT_A_TIME = 4 };
+    enum { AT_A_TIME = 4 };
+    // More for a long run.
+    const char *wanted = getenv("THREADS");
+    size_t count = wanted ? strtoul(wanted, NULL, 10) : 2000;
     pthread_t threads[AT_A_TIME];
     size_t early = 0;
-    for (uintptr_t i = 0; i < THREADS; i++) {
+    for (uintptr_t i = 0; i < count; i++) {
         if (i >= AT_A_TIME) pthread_join(threads[i % AT_A_TIME], NULL);
         CHECK(pthread_create(&threads[i % AT_A_TIME], NULL, short_thread, (void *)i) == 0, "no thread");
         // Nearly all places are taken by then: from here on the live blocks are as many as they will be.
-        if (i == THREADS / 2) early = resident();
+        if (i == count / 2) early = resident();
     }
     for (int i = 0; i < AT_A_TIME; i++) pthread_join(threads[i], NULL);
     // The blocks that survive are 4 MiB.

@@ -129,8 +129,11 @@ static void stop_threads(void) {
 }
 
 static void children_of_a_busy_process_have_a_whole_heap(void) {
+    // More for a long run.
+    const char *wanted = getenv("FORKS");
+    int forks = wanted ? atoi(wanted) : 200;
     start_threads();
-    for (int i = 0; i < 200; i++) fork_and_wait(i);
+    for (int i = 0; i < forks; i++) fork_and_wait(i);
     stop_threads();
 }
 

@@ -16,6 +16,7 @@ from . import (
     python3,
     redis,
     sqlite,
+    stress_ng,
 )
 
 PROGRAMS = {
@@ -27,6 +28,7 @@ PROGRAMS = {
         git,
         compressors,
         openssl,
+        stress_ng,
         node,
         java,
         ffmpeg,
