@@ -27,5 +27,6 @@ pub mod process;
 pub mod programs;
 pub mod ring;
 pub mod rng;
+pub mod scenarios;
 pub mod sizes;
 pub mod workloads;

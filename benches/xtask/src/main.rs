@@ -4,6 +4,7 @@
 //! cargo xtask bench          measures programs and rows on all allocators, and writes the report
 //! cargo xtask report         writes the report anew from the raw results
 //! cargo xtask instructions   fails when an operation of Terrace takes more instructions than limits.toml allows
+//! cargo xtask scenarios      plots resident memory over time; fails when Terrace misses a target
 //! cargo xtask criterion      criterion's benchmarks, with the rivals' shared objects beside the crates
 //!
 //!  bench ─ decides and orders      workshop ─ builds, installs       sample, real, process ─ take one sample
@@ -26,6 +27,7 @@ mod real;
 mod report;
 mod results;
 mod sample;
+mod scenarios;
 mod stats;
 mod tables;
 mod workshop;
@@ -49,6 +51,8 @@ enum Command {
     },
     /// Fail when an operation of Terrace takes more instructions than limits.toml allows
     Instructions(instructions::Options),
+    /// Play the scenarios of memory over time, plot them, and fail when Terrace misses a target
+    Scenarios(scenarios::Options),
     /// Run criterion's benchmarks on every allocator in one process
     Criterion(criterion::Options),
 }
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(options),
         Command::Report { folder } => bench::render(&folder).map(|()| true),
         Command::Instructions(options) => instructions::check(&options),
+        Command::Scenarios(options) => scenarios::run(&options),
         Command::Criterion(options) => criterion::run(&options),
     };
     match done {

@@ -1,9 +1,15 @@
-//! The plots, as SVG: plain, without legends, since the page explains the colours once.
+//! The plots, as SVG: those of the report plain, without legends, since the page explains the colours once; those that stand
+//! alone with a title and the names of their lines.
 
 use crate::stats::Estimate;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
+
+/// The line of what a program holds, beside those of allocators.
+pub const LIVE: &str = "live bytes";
+/// The line of the pages that hold a survivor.
+pub const FLOOR: &str = "pages that hold a survivor";
 
 /// The colour of an allocator, the same in plots and tables.
 pub fn colour(allocator: &str) -> &'static str {
@@ -16,6 +22,8 @@ pub fn colour(allocator: &str) -> &'static str {
         "snmalloc" => "#ca8a04",
         "rusty-alloc" => "#db2777",
         "rallocator" => "#0d9488",
+        LIVE => "#0f172a",
+        FLOOR => "#94a3b8",
         _ => "#64748b",
     }
 }
@@ -104,6 +112,33 @@ fn range(places: impl Iterator<Item = f64>, from_zero: bool) -> Option<Range<f64
 
 /// Lines over a common x axis. `None` if there is nothing to show.
 pub fn lines(lines: &[Line], axes: &Axes, size: (u32, u32)) -> Option<String> {
+    draw_lines(lines, axes, size, None)
+}
+
+/// As `lines`, below a title and the names of the lines.
+pub fn named_lines(lines: &[Line], axes: &Axes, size: (u32, u32), title: &str) -> Option<String> {
+    draw_lines(lines, axes, size, Some(title))
+}
+
+/// Writes the title and the names of the lines, each in its colour.
+fn draw_head<D: DrawingBackend>(
+    head: &DrawingArea<D, plotters::coord::Shift>,
+    lines: &[Line],
+    title: &str,
+) -> Option<()> {
+    const LETTER: i32 = 7;
+    let bold = (FONT, 13, FontStyle::Bold).into_font().color(&INK);
+    head.draw(&Text::new(title.to_owned(), (10, 6), bold)).ok()?;
+    let mut x = 10;
+    for line in lines {
+        let style = (FONT, 12).into_font().color(&rgb(&line.allocator));
+        head.draw(&Text::new(line.allocator.clone(), (x, 26), style)).ok()?;
+        x += (line.allocator.len() as i32 + 2) * LETTER;
+    }
+    Some(())
+}
+
+fn draw_lines(lines: &[Line], axes: &Axes, size: (u32, u32), title: Option<&str>) -> Option<String> {
     let scale = axes.scale;
     let points = || lines.iter().flat_map(|line| line.points.iter());
     let ends = lines.iter().flat_map(|line| line.intervals.iter()).flat_map(|it| [it.low, it.high]);
@@ -113,7 +148,11 @@ pub fn lines(lines: &[Line], axes: &Axes, size: (u32, u32)) -> Option<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
+        let (head, body) = root.split_vertically(if title.is_some() { 44 } else { 0 });
+        if let Some(title) = title {
+            draw_head(&head, lines, title)?;
+        }
+        let mut chart = ChartBuilder::on(&body)
             .margin(6)
             .margin_right(14)
             .x_label_area_size(36)

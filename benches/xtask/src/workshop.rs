@@ -129,6 +129,14 @@ impl Workshop {
         )
     }
 
+    /// The programs of the scenarios.
+    ///
+    /// # Errors
+    /// A sentence, if they cannot be built.
+    pub fn scenario_tools(&self) -> Result<PathBuf, String> {
+        self.build("scenarios", &["terrace-bench", "http-bench"], &[], &["scenario", "launch", "http_serve"])
+    }
+
     /// The two programs of the rows, with Terrace alone.
     ///
     /// # Errors
