@@ -23,6 +23,8 @@ const HOUSEKEEPING_MS: u64 = 100;
 const PURGE_BUDGET: usize = 16 << 10;
 /// How much of a cache one housekeeping looks through for memory to give back, in blocks: some milliseconds.
 const GIVE_BACK_BUDGET: usize = 1 << 18;
+/// A thread that comes by seldom does as much at once as so many turns would have done meanwhile.
+const MOST_TURNS: u64 = 8;
 /// Bytes that a thread keeps in old lists at most, over all classes. With the young lists, which hold up to 32 KiB a class (and
 /// at least four blocks), this bounds what a thread has at hand to some 4 MiB if it uses every class at once.
 const OLD_BYTES: usize = 1 << 20;
@@ -157,16 +159,17 @@ impl ThreadCache {
     pub(super) fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         self.seen.store(now, Ordering::Relaxed);
-        if now - self.last_housekeeping.get() >= HOUSEKEEPING_MS {
+        let turns = (now - self.last_housekeeping.get()) / HOUSEKEEPING_MS;
+        if turns > 0 {
             self.last_housekeeping.set(now);
-            self.keep_house(now);
+            self.keep_house(now, turns.min(MOST_TURNS) as usize);
         }
         PURGER.start_if_wanted();
     }
 
     /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
     #[cold]
-    fn keep_house(&'static self, now: u64) {
+    fn keep_house(&'static self, now: u64, turns: usize) {
         let delay = OPTIONS.purge_delay_ms();
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut idle = [false; size_class::COUNT];
@@ -184,13 +187,13 @@ impl ThreadCache {
                     self.settle_arrivals(&mut slabs, class);
                 }
             }
-            slabs.give_back(now as u32, delay, GIVE_BACK_BUDGET);
+            slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET);
         }
         self.return_reserve();
         for cache in CACHES.idle(now) {
-            cache.keep_house_of_idle(now, delay, GIVE_BACK_BUDGET);
+            cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);
         }
-        ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, PURGE_BUDGET, false);
+        ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
         LARGE.purge(delay);
     }
 
