@@ -22,8 +22,11 @@ fn play(name: &str, scale: f64) -> Result<String, String> {
         let comma = if index == 0 { "" } else { ", " };
         let _ = write!(
             text,
-            "{comma}{{\"what\": {:?}, \"value\": {:.4}, \"target\": {:.4}}}",
-            figure.what, figure.value, figure.target
+            "{comma}{{\"what\": {:?}, \"value\": {:.4}, \"target\": {:.4}, \"limit\": {:.4}}}",
+            figure.what,
+            figure.value,
+            figure.target,
+            figure.reached.unwrap_or(figure.target)
         );
     }
     text.push_str("], \"looks\": [");

@@ -62,9 +62,11 @@ impl Drop for Held {
         // SAFETY: the block has `size` bytes, all of them written, and the offset is below it.
         let last = unsafe { self.start.add(self.size() - 1) };
         // SAFETY: as above.
-        let ends = unsafe { (self.start.read(), last.read()) };
+        let last = unsafe { last.read() };
+        // SAFETY: as above.
+        let first = unsafe { self.start.read() };
         let stamp = Self::stamp(self.start);
-        assert!(ends == (stamp, stamp), "a block of {} bytes was overwritten", self.size);
+        assert!((first, last) == (stamp, stamp), "a block of {} bytes was overwritten", self.size);
         LIVE.fetch_sub(self.size(), Ordering::Relaxed);
         // SAFETY: the block came from `malloc`, and this is its one owner.
         unsafe { libc::free(black_box(self.start.as_ptr()).cast()) };

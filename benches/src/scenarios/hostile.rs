@@ -54,16 +54,12 @@ pub(super) fn pins(stage: &Stage) -> Vec<Figure> {
     let most = stage.most(0.0, |look| look.resident as f64);
     let peak = stage.most(0.0, |look| look.live as f64);
     vec![
-        Figure {
-            what: "most resident / live peak, bounded for these sizes",
-            value: most / peak,
-            target: bound_of_pins(&SIZES),
-        },
-        Figure {
-            what: "resident at the end / live peak, the same",
-            value: ratio(end.resident, peak as usize),
-            target: bound_of_pins(&SIZES),
-        },
+        Figure::new("most resident / live peak, bounded for these sizes", most / peak, bound_of_pins(&SIZES)),
+        Figure::new(
+            "resident at the end / live peak, the same",
+            ratio(end.resident, peak as usize),
+            bound_of_pins(&SIZES),
+        ),
     ]
 }
 
@@ -101,8 +97,8 @@ pub(super) fn holes(stage: &Stage) -> Vec<Figure> {
     a_little_activity(Duration::from_secs(2));
     let end = stage.look();
     vec![
-        Figure { what: "most resident / live peak", value: most / peak, target: 2.0 },
-        Figure { what: "resident / live, 2 s later", value: ratio(end.resident, end.live), target: 1.1 },
+        Figure::new("most resident / live peak", most / peak, 2.0),
+        Figure::new("resident / live, 2 s later", ratio(end.resident, end.live), 1.1),
     ]
 }
 
@@ -140,7 +136,7 @@ pub(super) fn ping_pong(stage: &Stage) -> Vec<Figure> {
     });
     let peak = stage.most(0.0, |look| look.live as f64);
     let most = stage.most(0.0, |look| look.resident as f64);
-    vec![Figure { what: "most resident / live peak", value: most / peak, target: 2.0 }]
+    vec![Figure::new("most resident / live peak", most / peak, 2.0)]
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ fn peak(stage: &Stage, afterwards: impl FnOnce()) -> Vec<Figure> {
         afterwards();
         let look = stage.look();
         over.wait();
-        vec![Figure { what: OF_SURVIVORS, value: ratio(look.resident, look.floor), target: 1.25 }]
+        vec![Figure::new(OF_SURVIVORS, ratio(look.resident, look.floor), 1.25)]
     })
 }
 
@@ -82,12 +82,12 @@ pub(super) fn trimmed(stage: &Stage) -> Vec<Figure> {
     })
 }
 
-/// Replaces blocks of a heap at random for so long that each is replaced some sixty times, while the sizes drift from one
+/// Replaces blocks of a heap at random for so long that each is replaced some fifty times, while the sizes drift from one
 /// distribution to the other and back, twice: an hour's churn at a fast pace. The drift is slow beside the turnover, as it is in
 /// an hour: else the pages that old sizes still hold are most of what is resident, whoever allocates.
 pub(super) fn drift(stage: &Stage) -> Vec<Figure> {
-    const LIVE: usize = 384 << 20;
-    const TURNOVERS: usize = 60;
+    const LIVE: usize = 256 << 20;
+    const TURNOVERS: usize = 50;
     let (live, mut rng) = (stage.scaled(LIVE), Rng::new(5));
     // The window of sizes at a share of the way: up and down, twice.
     let window = |share: f64| {
@@ -125,15 +125,12 @@ pub(super) fn drift(stage: &Stage) -> Vec<Figure> {
     };
     let middle = f64::midpoint(begin, end);
     vec![
-        Figure {
-            what: "most resident / live",
-            value: stage.most(begin, |look| ratio(look.resident, look.live)),
-            target: 1.2,
-        },
-        Figure {
-            what: "mean resident / live of the second round, by that of the first",
-            value: over(middle, end) / over(begin, middle),
-            target: 1.05,
-        },
+        // What is missed, and why: docs/memory.md, "Not reached".
+        Figure::missed("most resident / live", stage.most(begin, |look| ratio(look.resident, look.live)), 1.2, 1.6),
+        Figure::new(
+            "mean resident / live of the second round, by that of the first",
+            over(middle, end) / over(begin, middle),
+            1.05,
+        ),
     ]
 }

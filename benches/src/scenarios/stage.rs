@@ -75,6 +75,20 @@ pub struct Figure {
     pub value: f64,
     /// It is to be at most this.
     pub target: f64,
+    /// Where the target is not reached: what is, so that it does not become worse.
+    pub reached: Option<f64>,
+}
+
+impl Figure {
+    /// A figure that reaches its target.
+    pub fn new(what: &'static str, value: f64, target: f64) -> Self {
+        Self { what, value, target, reached: None }
+    }
+
+    /// A figure that does not reach its target, but this.
+    pub fn missed(what: &'static str, value: f64, target: f64, reached: f64) -> Self {
+        Self { reached: Some(reached), ..Self::new(what, value, target) }
+    }
 }
 
 /// What a scenario has at hand.
