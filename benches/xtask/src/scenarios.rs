@@ -128,7 +128,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let mut shop = Workshop::new(!options.no_install, options.jobs)?;
     let out = options.out.clone().unwrap_or_else(|| shop.store.with_file_name("scenarios"));
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    let tools = shop.scenario_tools()?;
+    let tools = shop.scenario_tools(FRESH.iter().any(|(name, ..)| chosen(name)))?;
     let preloads = shop.preloads(&options.allocators, options.terrace_library.as_deref());
     let usable: Vec<(&String, Option<&Path>)> =
         options.allocators.iter().filter_map(|name| Some((name, preloads.get(name)?.as_deref()))).collect();
@@ -146,6 +146,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
             row.played.push(((*allocator).clone(), played));
         }
         rows.push(row);
+        // What there is so far is there if the rest fails.
+        write(&rows, &out, options.quick)?;
     }
     // Fresh programs are compared with others: where there are none, with the C library's own allocator, which is always there.
     let mut fresh_on = usable.clone();

@@ -129,12 +129,16 @@ impl Workshop {
         )
     }
 
-    /// The programs of the scenarios.
+    /// The programs of the scenarios; `fresh` are wanted as well.
     ///
     /// # Errors
     /// A sentence, if they cannot be built.
-    pub fn scenario_tools(&self) -> Result<PathBuf, String> {
-        self.build("scenarios", &["terrace-bench", "http-bench"], &[], &["scenario", "launch", "http_serve"])
+    pub fn scenario_tools(&self, fresh: bool) -> Result<PathBuf, String> {
+        if fresh {
+            self.build("scenarios", &["terrace-bench", "http-bench"], &[], &["scenario", "launch", "http_serve"])
+        } else {
+            self.build("scenarios", &["terrace-bench"], &[], &["scenario"])
+        }
     }
 
     /// The two programs of the rows, with Terrace alone.
