@@ -10,7 +10,7 @@ use crate::arena::{
     self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
     slab_containing, slice_index,
 };
-use crate::attended;
+use crate::attended::{self, Caller, with_caller};
 use crate::large::LARGE;
 use crate::limit::LIMIT;
 use crate::options::{OPTIONS, OptionDescription, OptionError};
@@ -115,7 +115,7 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
 
 fn allocate_beyond_slabs(size: usize, align: usize) -> Option<Fresh> {
     if OPTIONS.attended() {
-        return attended::allocate(size, align, None).map(|start| Fresh { start, zeroed: false });
+        return attended::allocate(size, align, None, Caller::here()).map(|start| Fresh { start, zeroed: false });
     }
     allocate_pages(size, align)
 }
@@ -142,7 +142,7 @@ pub(crate) fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     if size <= MAX_RUN_PAGES * PAGE && align < MAX_RUN_ALIGN { allocate_run(size, align, false) } else { None }
 }
 
-fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
+pub(crate) fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
     let (pages, align) = (size.div_ceil(PAGE).max(1), align.div_ceil(PAGE).max(1));
     let run = tcache::with_arena_hint(|hint| {
         let take = |growth| ARENAS.take(hint, pages, align, RunState::Medium, growth);
@@ -167,8 +167,7 @@ fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
 #[inline(always)]
 pub(crate) unsafe fn free(address: *mut u8) {
     let Some(descriptor) = arena::find_descriptor(address) else {
-        // SAFETY: the caller's promise.
-        return unsafe { free_outside(address) };
+        return free_outside(address);
     };
     // SAFETY: addresses in segments are never null.
     let start = unsafe { NonNull::new_unchecked(address) };
@@ -189,11 +188,15 @@ unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     free_medium(start);
 }
 
-#[inline(never)]
-fn free_medium(start: NonNull<u8>) {
+with_caller! {
+    /// Frees a medium block, or whatever it is.
+    fn free_medium(start: NonNull<u8>) => free_medium_from, ["rsi", "rdx"], ["x1", "x2"]
+}
+
+extern "C" fn free_medium_from(start: NonNull<u8>, frame: usize, returns_to: usize) {
     if OPTIONS.attended() {
         // SAFETY: the caller of `free` gives up what starts there.
-        return unsafe { attended::free(start) };
+        return unsafe { attended::free(start, Caller { frame, returns_to }) };
     }
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", start.as_ptr(), fault_inside(start));
@@ -201,14 +204,16 @@ fn free_medium(start: NonNull<u8>) {
     tcache::tick();
 }
 
-/// Frees the large block at an address outside of all segments; NULL is nothing.
-#[cold]
-#[inline(never)]
-unsafe fn free_outside(address: *mut u8) {
+with_caller! {
+    /// Frees the large block at an address outside of all segments; NULL is nothing.
+    fn free_outside(address: *mut u8) => free_outside_from, ["rsi", "rdx"], ["x1", "x2"]
+}
+
+extern "C" fn free_outside_from(address: *mut u8, frame: usize, returns_to: usize) {
     let Some(start) = NonNull::new(address) else { return };
     if OPTIONS.attended() {
         // SAFETY: the caller's promise.
-        return unsafe { attended::free(start) };
+        return unsafe { attended::free(start, Caller { frame, returns_to }) };
     }
     if !LARGE.free(start) {
         report::bad_pointer("free", address, fault_outside(start));
@@ -282,7 +287,17 @@ pub(crate) fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
 
 /// How many bytes the block at `start` really has; 0 for what is no block, if the process goes on.
 pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
-    find("malloc_usable_size", start).map_or(0, |block| block.usable_size())
+    size_found("malloc_usable_size", start)
+}
+
+fn size_found(call: &str, start: NonNull<u8>) -> usize {
+    match look_up(start) {
+        Ok(block) => block.usable_size(),
+        Err(fault) => attended::size_of(start).unwrap_or_else(|| {
+            report::bad_pointer(call, start.as_ptr(), fault);
+            0
+        }),
+    }
 }
 
 /// How many bytes a block for `size` bytes aligned to `align` would really have; `None` for more than a block can have.
@@ -297,11 +312,12 @@ pub(crate) fn size_for(size: usize, align: usize) -> Option<usize> {
 /// Makes the block at `start` hold `size` bytes, and up to `most` if that is to be had, without moving it, as far as that
 /// goes; gives the size that it really has then.
 pub(crate) fn resize_in_place(start: NonNull<u8>, size: usize, most: usize) -> usize {
-    let Some(block) = find("xallocx", start) else { return 0 };
-    if matches!(block, Block::Medium(_)) && SizeClass::of(most).is_none() {
+    if let Ok(block @ Block::Medium(_)) = look_up(start)
+        && SizeClass::of(most).is_none()
+    {
         let _ = fits_in_place(&block, start, most) || fits_in_place(&block, start, size);
     }
-    look_up(start).map_or(0, |block| block.usable_size())
+    size_found("xallocx", start)
 }
 
 fn fault_outside(address: NonNull<u8>) -> Fault {
@@ -476,7 +492,7 @@ pub(crate) fn read_options() {
 /// Sets an option and has it take effect.
 pub(crate) fn set_option(name: &[u8], value: &[u8]) -> Result<(), OptionError> {
     settle_options();
-    take_effect(OPTIONS.set(name, value)?);
+    take_effect(OPTIONS.set_by_call(name, value)?);
     Ok(())
 }
 

@@ -50,6 +50,7 @@ pub mod sync;
 mod tcache;
 mod verify;
 
+pub use attended::{CheckDescription, checks};
 pub use exposition::{write_statistics_json, write_statistics_prometheus};
 pub use limit::LimitCallback;
 #[doc(hidden)]
@@ -108,6 +109,16 @@ pub fn set_option(name: &str, value: &str) -> Result<(), OptionError> {
     heap::set_option(name.as_bytes(), value.as_bytes())?;
     statistics::register_exit_report();
     Ok(())
+}
+
+/// Looks at the red zones of all blocks and at the quarantine now, and says on standard error what is wrong; how many bugs were
+/// found. 0 while no check is on (`TERRACE_CHECK`).
+///
+/// ```
+/// assert_eq!(terrace::check(), 0);
+/// ```
+pub fn check() -> usize {
+    attended::check()
 }
 
 /// Returns to the kernel all free memory that can be returned now: what the calling thread and idle caches hold is settled,

@@ -6,6 +6,7 @@
 //! caller it is not looked at. What is unknown or malformed is reported once, with the nearest name, and ignored.
 
 use crate::arena::{MAX_ARENAS, MAX_RUN_PAGES, PAGE, Source};
+use crate::attended::words;
 use crate::os;
 use crate::report;
 use crate::size_class::MAX_SMALL;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Why calls are attended: the byte of `perturb` in its lowest bits, then the bits below; 0 while they are not.
     attended: AtomicU32,
     check_action: AtomicU32,
+    /// Bytes that the quarantine holds at most, and the calls from one self-check to the next.
+    quarantine_bytes: AtomicUsize,
+    self_check_calls: AtomicUsize,
     /// What `stats` says, ended by a zero: a copy, since programs overwrite their environment. Empty if it asks for
     /// nothing; cut off where it is too long for a path.
     stats: [AtomicU8; STATS_LEN],
@@ -79,10 +83,12 @@ enum Kind {
     Word { words: &'static [&'static str], store: fn(&Options, usize) },
     /// Any text.
     Text { store: fn(&Options, &[u8]) },
+    /// Words of `attended::words`. Can be set at the start alone, not by a call.
+    Checks,
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 13] = [
+static TABLE: [OptionDescription; 14] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -174,10 +180,17 @@ static TABLE: [OptionDescription; 13] = [
     },
     OptionDescription {
         name: "check_action",
-        values: "0 to 3",
+        values: "0 to 7",
         default: "3",
-        meaning: "on a bad pointer: 1 reports it, 2 aborts, 3 does both, 0 ignores the call",
-        kind: Kind::Number { least: 0, most: 3, store: |o, n| o.check_action.store(n as u32, Ordering::Relaxed) },
+        meaning: "on a bad pointer, and what a check finds, a sum: 1 reports it, 4 stops for a debugger, 2 aborts; 0 ignores it",
+        kind: Kind::Number { least: 0, most: 7, store: |o, n| o.check_action.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "check",
+        values: "words of [checks.md](checks.md)",
+        default: "none",
+        meaning: "looks for bugs of the program; can only be set at the start, not by a call",
+        kind: Kind::Checks,
     },
     OptionDescription {
         name: "stats",
@@ -207,6 +220,11 @@ pub enum OptionError {
         /// The option.
         option: &'static OptionDescription,
     },
+    /// The option can only be set at the start, by the environment or the program itself.
+    Late {
+        /// The option.
+        option: &'static OptionDescription,
+    },
 }
 
 impl fmt::Display for OptionError {
@@ -214,6 +232,14 @@ impl fmt::Display for OptionError {
         match self {
             OptionError::Unknown { nearest } => write!(f, "there is no such option; the nearest is {}", nearest.name),
             OptionError::Malformed { option } => write!(f, "{} must be {}", option.name, option.kind),
+            OptionError::Late { option } => {
+                write!(
+                    f,
+                    "{} can only be set at the start, by {} or the program's options",
+                    option.name,
+                    Variable(option.name)
+                )
+            }
         }
     }
 }
@@ -237,6 +263,7 @@ impl fmt::Display for Kind {
             }
             Kind::Amount { .. } => write!(f, "a number of bytes, as 512M, or a share, as 90%"),
             Kind::Text { .. } => write!(f, "a text"),
+            Kind::Checks => write!(f, "a list of checks"),
         }
     }
 }
@@ -285,6 +312,8 @@ impl Options {
             mmap_max: AtomicUsize::new(usize::MAX),
             attended: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
+            quarantine_bytes: AtomicUsize::new(16 << 20),
+            self_check_calls: AtomicUsize::new(1000),
             stats: [const { AtomicU8::new(0) }; STATS_LEN],
             read: AtomicU32::new(0),
         }
@@ -346,17 +375,36 @@ impl Options {
 
     /// Whether every call takes the slow path and comes to `attended`.
     pub(crate) fn attended(&self) -> bool {
-        self.attended.load(Ordering::Relaxed) != 0
+        self.attended_bits() != 0
+    }
+
+    fn attended_bits(&self) -> u32 {
+        self.attended.load(Ordering::Relaxed)
+    }
+
+    /// Whether one of these checks of `attended::words` is on.
+    pub(crate) fn has_check(&self, bits: u32) -> bool {
+        self.attended_bits() & bits != 0
+    }
+
+    /// What the quarantine holds at most.
+    pub(crate) fn quarantine_bytes(&self) -> usize {
+        self.quarantine_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many calls there are from one self-check to the next.
+    pub(crate) fn self_check_calls(&self) -> usize {
+        self.self_check_calls.load(Ordering::Relaxed)
     }
 
     /// The byte that freed blocks are filled with, and new ones with its complement; 0: neither is filled.
     pub(crate) fn perturb_byte(&self) -> u8 {
-        (self.attended.load(Ordering::Relaxed) & PERTURB_BITS) as u8
+        (self.attended_bits() & PERTURB_BITS) as u8
     }
 
     /// Replaces those bits of `attended`, and none that another call sets meanwhile.
     fn change_attended(&self, bits: u32, to: u32) {
-        let mut before = self.attended.load(Ordering::Relaxed);
+        let mut before = self.attended_bits();
         while let Err(other) =
             self.attended.compare_exchange(before, (before & !bits) | to, Ordering::Relaxed, Ordering::Relaxed)
         {
@@ -368,6 +416,29 @@ impl Options {
     pub(crate) fn check_action(&self) -> (bool, bool) {
         let action = self.check_action.load(Ordering::Relaxed);
         (action & 1 != 0, action & 2 != 0)
+    }
+
+    /// Whether a bug stops the process for a debugger.
+    pub(crate) fn stops_for_debugger(&self) -> bool {
+        self.check_action.load(Ordering::Relaxed) & 4 != 0
+    }
+
+    /// Switches checks on; what is no check is reported and ignored.
+    fn store_checks(&self, list: &[u8]) {
+        let wanted = words::read(list, |word, nearest| {
+            report::say(format_args!(
+                "{PREFIX}CHECK: {} is no check and is ignored; the nearest is {}",
+                Shown(word),
+                nearest.name
+            ));
+        });
+        if let Some(bytes) = wanted.quarantine {
+            self.quarantine_bytes.store(bytes, Ordering::Relaxed);
+        }
+        if let Some(calls) = wanted.self_check {
+            self.self_check_calls.store(calls, Ordering::Relaxed);
+        }
+        self.change_attended(words::ALL, wanted.bits);
     }
 
     /// What `stats` says, if it asks for statistics; `buffer` takes the text.
@@ -441,6 +512,14 @@ impl Options {
         Ok(option)
     }
 
+    /// As `set`, for a call while the program runs.
+    pub(crate) fn set_by_call(&self, name: &[u8], value: &[u8]) -> Result<&'static OptionDescription, OptionError> {
+        match find(name) {
+            Ok(option) if matches!(option.kind, Kind::Checks) => Err(OptionError::Late { option }),
+            _ => self.set(name, value),
+        }
+    }
+
     /// As `set`, for an option of this name that has numbers for values. A number out of bounds is taken for the nearest bound.
     pub(crate) fn set_number(&self, name: &str, number: usize) -> Option<&'static OptionDescription> {
         let option = find(name.as_bytes()).ok()?;
@@ -462,6 +541,7 @@ impl Options {
             }
             Kind::Amount { store } => store(self, amount(value, os::memory_of_process).ok_or(malformed)?),
             Kind::Text { store } => store(self, value),
+            Kind::Checks => self.store_checks(value),
         }
         Ok(())
     }
@@ -502,7 +582,7 @@ fn place_of(option: &'static OptionDescription) -> usize {
 
 /// How many letters have to be added, dropped or replaced to turn one name into the other, whatever their case. Of a very
 /// long name only the beginning is compared.
-fn distance(name: &[u8], given: &[u8]) -> usize {
+pub(crate) fn distance(name: &[u8], given: &[u8]) -> usize {
     const LONGEST: usize = 48;
     let given = &given[..given.len().min(LONGEST)];
     let mut row = [0; LONGEST + 1];

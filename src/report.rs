@@ -5,6 +5,7 @@
 
 use crate::options::OPTIONS;
 use crate::os;
+use crate::sync::Mutex;
 use core::fmt::{self, Write};
 
 /// What is wrong with a pointer that was given to `free`, `realloc` or a relative.
@@ -70,12 +71,41 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
 /// Reports a bad pointer and aborts, unless the options say otherwise; then the call that was given it does nothing.
 #[cold]
 pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) {
-    let (speak, abort) = OPTIONS.check_action();
-    if speak {
+    if speaks() {
         say(format_args!("{call}({address:p}): {fault}"));
     }
-    if abort {
+    act();
+}
+
+/// Whether what is found is said.
+pub(crate) fn speaks() -> bool {
+    OPTIONS.check_action().0
+}
+
+/// Does what the options want done once a bug was said: calls the hook, stops for a debugger, aborts. The process may go on.
+pub(crate) fn act() {
+    call_hook();
+    if OPTIONS.stops_for_debugger() {
+        os::trap();
+    }
+    if OPTIONS.check_action().1 {
         os::abort();
+    }
+}
+
+/// What is called when a bug was found: the C library's `terrace_on_error`, where that is linked in.
+static HOOK: Mutex<Option<extern "C" fn()>> = Mutex::new(None);
+
+/// Has a function called whenever a bug was found.
+pub(crate) fn set_hook(hook: extern "C" fn()) {
+    *HOOK.lock() = Some(hook);
+}
+
+/// Calls the hook, if there is one.
+pub(crate) fn call_hook() {
+    let hook = HOOK.try_lock().and_then(|hook| *hook);
+    if let Some(hook) = hook {
+        hook();
     }
 }
 

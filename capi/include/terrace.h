@@ -23,8 +23,17 @@ extern "C" {
 extern const char *terrace_options;
 
 /* Sets an option, whatever the environment says. 0; or -1, with errno at ENOENT (there is no such option) or EINVAL (it has
- * no such value). */
+ * no such value) or EBUSY (it can only be set at the start). */
 int terrace_set_option(const char *name, const char *value) TERRACE_NOTHROW;
+
+/* Checks (docs/checks.md). */
+
+/* Looks at the red zones of all blocks and at the quarantine now, and says on standard error what is wrong. How many bugs were
+ * found: 0 while no check is on. */
+size_t terrace_check(void) TERRACE_NOTHROW;
+
+/* Called whenever a bug of the program was found, after it was said: a place for a debugger's breakpoint. */
+void terrace_on_error(void) TERRACE_NOTHROW;
 
 /* Memory. */
 

@@ -55,6 +55,8 @@ fn body() {
     assert_eq!((OPTIONS.kept_pages(), OPTIONS.mmap_max(), OPTIONS.perturb_byte()), (2, 7, 9));
     assert_eq!((OPTIONS.limit(), OPTIONS.soft_limit()), (1 << 30, 512 << 20));
     assert!(OPTIONS.background() && OPTIONS.thread_cache_bytes() == Some(65536));
+    assert!(OPTIONS.has_check(words::ALL) && !OPTIONS.stops_for_debugger());
+    assert_eq!((OPTIONS.quarantine_bytes(), OPTIONS.self_check_calls()), (8, 3));
     assert_eq!(OPTIONS.check_action(), (false, true));
     statistics::register_exit_report();
     OPTIONS.forget_arenas();

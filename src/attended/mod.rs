@@ -8,13 +8,30 @@
 //!
 //! The fast paths pay nothing for it: they miss as they would any other time (`tcache/attended.rs`), and the slow path looks at
 //! one word of the options. Whoever wants to see every call switches a bit of that word on, empties the magazines by
-//! `tcache::flush`, and adds itself to the functions here. The first is `perturb`: it fills blocks when they are handed out and
-//! when they are freed, to bring reads of stale memory to light.
+//! `tcache::flush`, and adds itself to the functions here. There are two:
+//!
+//! - `perturb` fills blocks when they are handed out and when they are freed, to bring reads of stale memory to light. It can be
+//!   switched on and off while the program runs.
+//! - Checks (`TERRACE_CHECK`; `words.rs` has the list) hand out blocks with something around them (`zones.rs`) and keep books
+//!   of them (`books.rs`).
 //!
 //! There is no protocol between threads here, only calls of the layers below. One model (`loom-tests/models/composed.rs`) has calls
 //! attended while blocks come home.
 
-use crate::heap::{self, Block};
+mod books;
+mod caller;
+mod checked;
+mod leaks;
+mod stacks;
+mod trouble;
+pub(crate) mod words;
+mod zones;
+
+pub(crate) use caller::with_caller;
+pub(crate) use stacks::Caller;
+pub use words::{CheckDescription, checks};
+
+use crate::heap;
 use crate::options::OPTIONS;
 use crate::report;
 use crate::size_class::SizeClass;
@@ -23,7 +40,10 @@ use core::ptr::NonNull;
 
 /// A block for a request of `size` bytes aligned to `align`, in C or Rust, zeroed or not: whoever wants zeroes writes them
 /// afterwards. `class` is the size class that serves such a request, if one does. `None` when there is no memory.
-pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>) -> Option<NonNull<u8>> {
+pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
+    if OPTIONS.has_check(words::ALL) {
+        return checked::allocate(size, align, class, caller);
+    }
     let (start, len) = match class {
         Some(class) => (tcache::take(class)?, class.block_size()),
         None => (heap::allocate_pages(size, align)?.start, size),
@@ -39,8 +59,12 @@ pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>) -> O
 ///
 /// # Safety
 /// The caller gives up the block that starts at the address, if one does.
-pub(crate) unsafe fn free(start: NonNull<u8>) {
-    let block: Block = match heap::look_up(start) {
+pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
+    let checks = OPTIONS.has_check(words::ALL);
+    if checks && (checked::free("free", start, caller) || checked::tell_inside("free", start)) {
+        return;
+    }
+    let block = match heap::look_up(start) {
         Ok(block) => block,
         Err(fault) => return report::bad_pointer("free", start.as_ptr(), fault),
     };
@@ -59,10 +83,44 @@ pub(crate) unsafe fn free(start: NonNull<u8>) {
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
 pub(crate) unsafe fn reallocate(
-    _start: NonNull<u8>,
-    _size: usize,
-    _align: usize,
+    start: NonNull<u8>,
+    size: usize,
+    align: usize,
     plainly: impl FnOnce() -> *mut u8,
 ) -> *mut u8 {
+    if OPTIONS.has_check(words::ALL) {
+        if let Some(new) = checked::reallocate(start, size, align, Caller::here()) {
+            return new.map_or(core::ptr::null_mut(), NonNull::as_ptr);
+        }
+        if checked::tell_inside("realloc", start) {
+            crate::os::set_errno(libc::EINVAL);
+            return core::ptr::null_mut();
+        }
+    }
     plainly()
+}
+
+/// What was asked for of the block that starts at an address, in bytes, if checks are on and it is known to them.
+pub(crate) fn size_of(start: NonNull<u8>) -> Option<usize> {
+    if OPTIONS.has_check(words::ALL) { checked::size_of(start) } else { None }
+}
+
+/// Looks at every block that the checks know; says what is wrong, and how many bugs that were: 0 while no check is on.
+pub(crate) fn check() -> usize {
+    if OPTIONS.has_check(words::ALL) { checked::check("terrace_check") } else { 0 }
+}
+
+pub(crate) fn lock_for_fork() {
+    books::BOOKS.lock_for_fork();
+    stacks::lock_for_fork();
+}
+
+pub(crate) fn unlock_after_fork() {
+    stacks::unlock_after_fork();
+    books::BOOKS.unlock_after_fork();
+}
+
+pub(crate) fn renew_in_child() {
+    stacks::renew_in_child();
+    books::BOOKS.renew_in_child();
 }

@@ -19,7 +19,7 @@ pub use tuning::{mallopt, set_option};
 use crate::heap::{self, C_ALIGN};
 use crate::os;
 use crate::size_class::SizeClass;
-use crate::{statistics, tcache};
+use crate::{report, statistics, tcache};
 use core::ptr::{self, NonNull};
 
 /// Objects larger than this cannot exist in C.
@@ -32,7 +32,10 @@ fn fail(error: i32) -> *mut u8 {
 
 /// What the library does when it is loaded: it reads its options and, if they ask for statistics, has them printed at exit.
 /// Calls that come earlier find everything in place as well.
-pub fn start() {
+///
+/// `on_error` is called whenever a bug of the program was found.
+pub fn start(on_error: extern "C" fn()) {
+    report::set_hook(on_error);
     if tcache::start() {
         heap::read_options();
         statistics::register_exit_report();
@@ -155,6 +158,11 @@ pub fn malloc_usable_size(address: *mut u8) -> usize {
 /// `malloc_trim`: returns free memory to the kernel, but for about `kept` bytes of each arena; whether there was any.
 pub fn malloc_trim(kept: usize) -> bool {
     heap::purge_keeping(kept)
+}
+
+/// `terrace_check`: looks at every block that the checks know; how many bugs were found.
+pub fn check() -> usize {
+    crate::check()
 }
 
 /// What `operator new` does when there is no memory and nobody who can throw an exception.

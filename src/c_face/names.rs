@@ -12,7 +12,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 static START: extern "C" fn() = start;
 
 extern "C" fn start() {
-    c_face::start();
+    c_face::start(terrace_on_error);
 }
 
 /// Called when this library is unloaded, and at the end of the process.
@@ -300,4 +300,17 @@ pub extern "C" fn terrace_stats_json(file: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn terrace_stats_prometheus(file: c_int) -> c_int {
     if c_face::stats_prometheus(file) { 0 } else { -1 }
+}
+
+/// Looks at the red zones of all blocks and at the quarantine now; how many bugs were found, 0 while no check is on.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_check() -> usize {
+    c_face::check()
+}
+
+/// Called whenever a bug of the program was found, after it was said: a place for a debugger's breakpoint.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn terrace_on_error() {
+    core::hint::black_box(());
 }

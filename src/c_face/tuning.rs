@@ -52,7 +52,8 @@ pub fn mallopt(parameter: i32, value: i32) -> i32 {
     1
 }
 
-/// `terrace_set_option`: 0, or -1 with `errno` at `ENOENT` (there is no such option) or `EINVAL` (it has no such value).
+/// `terrace_set_option`: 0, or -1 with `errno` at `ENOENT` (there is no such option) `EINVAL` (it has no such value) or
+/// `EBUSY` (it can only be set at the start).
 pub fn set_option(name: &CStr, value: &CStr) -> i32 {
     let error = match heap::set_option(name.to_bytes(), value.to_bytes()) {
         Ok(()) => {
@@ -61,6 +62,7 @@ pub fn set_option(name: &CStr, value: &CStr) -> i32 {
         }
         Err(crate::OptionError::Unknown { .. }) => libc::ENOENT,
         Err(crate::OptionError::Malformed { .. }) => libc::EINVAL,
+        Err(crate::OptionError::Late { .. }) => libc::EBUSY,
     };
     os::set_errno(error);
     -1

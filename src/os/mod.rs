@@ -3,6 +3,7 @@
 //! Nothing here allocates, takes a lock of the allocator, or changes `errno`: a caller of `free` must find it as it was.
 
 mod control_group;
+mod debug;
 #[cfg(loom)]
 pub(crate) mod kernel;
 mod memory;
@@ -15,6 +16,7 @@ mod text;
 mod thread;
 
 pub(crate) use control_group::memory as memory_of_process;
+pub(crate) use debug::{catch_refused_access, forbid, read_own, refused_address, thread_id, trap};
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
@@ -25,8 +27,8 @@ pub(crate) use processors::processors;
 #[cfg(not(loom))]
 pub(crate) use sleep::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use text::{
-    FileWriter, append_to_file, compiled_options, for_each_variable, has_environment, process_name, read_file,
-    write_standard_error, write_to_stream,
+    FileWriter, append_to_file, compiled_options, for_each_line, for_each_variable, has_environment, process_name,
+    read_file, write_standard_error, write_to_stream,
 };
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;

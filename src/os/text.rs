@@ -22,6 +22,39 @@ pub(crate) fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8
     buffer.get(..usize::try_from(read).ok()?)
 }
 
+/// Calls `f` with each line of a file; of lines longer than 1,024 bytes with their parts.
+pub(crate) fn for_each_line(path: &CStr, mut f: impl FnMut(&[u8])) {
+    keeping_errno(|| {
+        let file = open(path, libc::O_RDONLY);
+        if file < 0 {
+            return;
+        }
+        let (mut buffer, mut filled) = ([0; 1024], 0);
+        loop {
+            let room = &mut buffer[filled..];
+            // SAFETY: the buffer is valid for its length.
+            let read = unsafe { libc::syscall(libc::SYS_read, file, room.as_mut_ptr(), room.len()) };
+            let read = usize::try_from(read).unwrap_or(0);
+            filled += read;
+            let mut begin = 0;
+            while let Some(len) = buffer[begin..filled].iter().position(|&byte| byte == b'\n') {
+                f(&buffer[begin..begin + len]);
+                begin += len + 1;
+            }
+            if (read == 0 || (begin == 0 && filled == buffer.len())) && begin < filled {
+                f(&buffer[begin..filled]);
+                begin = filled;
+            }
+            if read == 0 {
+                break;
+            }
+            buffer.copy_within(begin..filled, 0);
+            filled -= begin;
+        }
+        close(file);
+    });
+}
+
 /// Appends the text to a file, which is created if need be.
 pub(crate) fn append_to_file(path: &CStr, text: &[u8]) {
     keeping_errno(|| {

@@ -1,7 +1,7 @@
 //! `fork`: the child has one thread, and a copy of whatever the others had in their hands.
 //!
 //! Before the fork this thread takes every lock, in the order of their ranks (the orphanage, the making of caches, the
-//! caches, the arenas, the large blocks, the metadata), so that no slow path of another thread is under way. In the child
+//! caches, the arenas, the large blocks, the books of the checks, the metadata), so that no slow path of another thread is under way. In the child
 //! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
 //! what a thread may hold, for each thread of the parent. A purger of the parent's is not there, and is made when one is wanted.
@@ -12,6 +12,7 @@
 use super::{CACHES, PURGER};
 
 use crate::arena::ARENAS;
+use crate::attended;
 use crate::large::LARGE;
 use crate::metadata;
 use crate::os;
@@ -27,6 +28,7 @@ extern "C" fn prepare() {
     CACHES.lock_for_fork();
     ARENAS.lock_for_fork();
     LARGE.lock_for_fork();
+    attended::lock_for_fork();
     metadata::lock_for_fork();
     set_forking(true);
 }
@@ -34,6 +36,7 @@ extern "C" fn prepare() {
 extern "C" fn parent() {
     set_forking(false);
     metadata::unlock_after_fork();
+    attended::unlock_after_fork();
     LARGE.unlock_after_fork();
     ARENAS.unlock_after_fork();
     CACHES.unlock_after_fork();
@@ -41,6 +44,7 @@ extern "C" fn parent() {
 
 extern "C" fn child() {
     metadata::renew_in_child();
+    attended::renew_in_child();
     LARGE.renew_in_child();
     ARENAS.renew_in_child();
     CACHES.renew_in_child();

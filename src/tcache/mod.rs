@@ -42,7 +42,7 @@ pub(crate) use purger::PURGER;
 pub(crate) use {inbox::Inbox, purger::Purger};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
-use crate::attended as calls;
+use crate::attended::{self as calls, Caller, with_caller};
 use crate::block::{BlockPtr, blocks_from};
 use crate::large::LARGE;
 use crate::layout::CacheLayout;
@@ -150,7 +150,7 @@ fn cold_path() {}
 pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
     match slot::get().magazine(class).pop() {
         Some(block) => block.start().as_ptr(),
-        None => allocate_slow(class, size, align),
+        None => allocate_slow(size, align, class),
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     if unsafe { descriptor.is_owned_by(cache.owner()) } {
         if let Err(refusal) = cache.magazine(class).push(block) {
             cold_path();
-            push_slow(block, class, refusal);
+            push_known_slow(block, class, refusal);
         }
     } else {
         cold_path();
@@ -211,7 +211,7 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
     let block = unsafe { BlockPtr::from_start(start) };
     if let Err(refusal) = cache.magazine(class).push(block) {
         cold_path();
-        push_slow(block, class, refusal);
+        push_slow(block, refusal);
     }
     true
 }
@@ -299,10 +299,18 @@ pub(crate) fn check_own() {
     }
 }
 
+with_caller! {
+    /// Takes a block that is not at hand. The size stands first: it then stays where `malloc` was given it.
+    fn allocate_slow(size: usize, align: usize, class: SizeClass) -> *mut u8 => allocate_from, ["rcx", "r8"], ["x3", "x4"]
+}
+
 #[cold]
-#[inline(never)]
-fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 {
-    let start = if OPTIONS.attended() { calls::allocate(size, align, Some(class)) } else { take(class) };
+extern "C" fn allocate_from(size: usize, align: usize, class: SizeClass, frame: usize, returns_to: usize) -> *mut u8 {
+    let start = if OPTIONS.attended() {
+        calls::allocate(size, align, Some(class), Caller { frame, returns_to })
+    } else {
+        take(class)
+    };
     match start {
         Some(start) => start.as_ptr(),
         None => {
@@ -322,10 +330,19 @@ pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
     block.map(BlockPtr::start)
 }
 
-/// A push onto the magazine of the class was refused.
+/// A push onto the magazine of the block's class was refused. That class is not handed on: it would cost the fast path.
 #[cold]
 #[inline(never)]
-fn push_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
+fn push_slow(block: BlockPtr, refusal: Refusal) {
+    // SAFETY: blocks lie in registered segments.
+    let class = unsafe { slab_containing(block.start()) }.class();
+    push_known_slow(block, class, refusal);
+}
+
+/// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
+/// none.
+#[cold]
+fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     if matches!(refusal, Refusal::OnTop) {
         // Nothing was done with the block yet.
         return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
@@ -336,7 +353,7 @@ fn push_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
         // The refused push took of the room.
         cache.magazine(class).restore_room();
         // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start()) };
+        return unsafe { calls::free(block.start(), Caller::here()) };
     }
     cache.magazine(class).restore_room();
     if !cache.magazine(class).make_room(class, cache.enlarge(class)) {
@@ -374,7 +391,7 @@ fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
 fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
     if OPTIONS.attended() {
         // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start()) };
+        return unsafe { calls::free(block.start(), Caller::here()) };
     }
     let class = slab.class();
     let owner = known(slab.owner(), block, class);
@@ -489,7 +506,7 @@ impl ThreadCache {
         // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
         // allocator, which filled it.
         if let Err(refusal) = self.magazine(class).push(block) {
-            push_slow(block, class, refusal);
+            push_known_slow(block, class, refusal);
         }
     }
 

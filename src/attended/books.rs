@@ -1,0 +1,301 @@
+//! The books of the checks: every block that was handed out while a check was on, by its address, with who allocated it and who
+//! freed it; those in quarantine, oldest first; and the last ones that left it, so that a second free is known for what it is.
+//!
+//! ```text
+//!   Live ──free──▶ Leaving ──▶ Quarantined ──too many bytes──▶ Gone ──too many, or the address is handed out anew──▶ forgotten
+//! ```
+//!
+//! One lock guards all of it. With the lock held nothing is called but the metadata, so it ranks right above that. A block's
+//! bytes are looked at under the lock while it is live or quarantined; one that is leaving belongs to the thread that frees it,
+//! or takes it out of the quarantine. Records come from the metadata and return to a list of unused ones.
+
+use super::stacks::Stack;
+use crate::sync::{Cell, Mutex};
+use crate::{metadata, os};
+use core::ptr::NonNull;
+
+/// Freed blocks that are remembered when they have left the quarantine.
+const GONE_MOST: usize = 1 << 16;
+/// Buckets of the table when it is made; it doubles when there are as many records.
+const FIRST_BUCKETS: usize = 1 << 12;
+
+pub(super) static BOOKS: Mutex<Books> = Mutex::new(Books::new());
+
+/// A block as it is known to the checks.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) start: NonNull<u8>,
+    /// What was asked for, in bytes.
+    pub(super) size: usize,
+    pub(super) place: Place,
+    pub(super) state: State,
+    pub(super) allocated: Event,
+    /// Who freed it, if it is not live.
+    pub(super) freed: Event,
+}
+
+/// The memory that a block was cut from: the program's bytes and the red zones.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) base: NonNull<u8>,
+    /// In bytes.
+    pub(super) len: usize,
+    /// The mapping around it, with its guard pages, if it has one of its own.
+    pub(super) mapping: Option<(NonNull<u8>, usize)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Live,
+    Leaving,
+    Quarantined,
+    Gone,
+}
+
+/// Who did something, and from where.
+#[derive(Clone, Copy)]
+pub(super) struct Event {
+    /// The kernel's number of the thread.
+    pub(super) thread: i32,
+    pub(super) stack: Option<&'static Stack>,
+}
+
+pub(super) struct Record {
+    known: Cell<Option<Known>>,
+    /// The next one of the bucket, or of the unused ones.
+    next: Cell<Option<&'static Record>>,
+    /// The next one of the queue.
+    newer: Cell<Option<&'static Record>>,
+}
+
+type Bucket = Cell<Option<&'static Record>>;
+
+/// Records, oldest first.
+struct Queue {
+    oldest: Option<&'static Record>,
+    newest: Option<&'static Record>,
+}
+
+impl Queue {
+    const EMPTY: Self = Self { oldest: None, newest: None };
+
+    fn push(&mut self, record: &'static Record) {
+        record.newer.set(None);
+        match self.newest.replace(record) {
+            Some(before) => before.newer.set(Some(record)),
+            None => self.oldest = Some(record),
+        }
+    }
+
+    fn pop(&mut self) -> Option<&'static Record> {
+        let record = self.oldest?;
+        self.oldest = record.newer.get();
+        if self.oldest.is_none() {
+            self.newest = None;
+        }
+        Some(record)
+    }
+}
+
+pub(super) struct Books {
+    /// Their number is a power of two, or none.
+    buckets: &'static [Bucket],
+    records: usize,
+    unused: Option<&'static Record>,
+    quarantine: Queue,
+    quarantined_bytes: usize,
+    gone: Queue,
+    gone_count: usize,
+    /// Calls since the last self-check.
+    calls: usize,
+    /// Whether the last words at exit are arranged for.
+    pub(super) ready_for_exit: bool,
+}
+
+// SAFETY: records are reached only under the lock that guards the books.
+unsafe impl Send for Books {}
+
+impl Books {
+    const fn new() -> Self {
+        Self {
+            buckets: &[],
+            records: 0,
+            unused: None,
+            quarantine: Queue::EMPTY,
+            quarantined_bytes: 0,
+            gone: Queue::EMPTY,
+            gone_count: 0,
+            calls: 0,
+            ready_for_exit: false,
+        }
+    }
+
+    fn bucket(&self, start: NonNull<u8>) -> &'static Bucket {
+        let hash = (start.addr().get() as u64 / 16).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        &self.buckets[(hash >> 32) as usize & (self.buckets.len() - 1)]
+    }
+
+    fn record(&self, start: NonNull<u8>) -> Option<&'static Record> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let first = self.bucket(start).get();
+        core::iter::successors(first, |record| record.next.get())
+            .find(|record| record.known.get().is_some_and(|known| known.start == start))
+    }
+
+    /// The block that starts at an address, or last did.
+    pub(super) fn find(&self, start: NonNull<u8>) -> Option<Known> {
+        self.record(start)?.known.get()
+    }
+
+    /// All blocks that are known.
+    pub(super) fn all(&self) -> impl Iterator<Item = Known> {
+        self.buckets
+            .iter()
+            .flat_map(|bucket| core::iter::successors(bucket.get(), |record| record.next.get()))
+            .filter_map(|record| record.known.get())
+    }
+
+    /// The block whose place an address lies in, its mapping included; slow, for reports.
+    pub(super) fn find_around(&self, address: usize) -> Option<Known> {
+        let holds = |known: &Known| {
+            let (start, len) = known.place.mapping.unwrap_or((known.place.base, known.place.len));
+            address.wrapping_sub(start.addr().get()) < len
+        };
+        let mut found = None;
+        for known in self.all().filter(holds) {
+            // Of two that lay at one place the later one is not gone.
+            if found.is_none() || known.state != State::Gone {
+                found = Some(known);
+            }
+        }
+        found
+    }
+
+    /// Enters a live block; `false` when there is no memory for its record.
+    pub(super) fn enter(&mut self, known: Known) -> bool {
+        if self.records >= self.buckets.len() && !self.grow() && self.buckets.is_empty() {
+            return false;
+        }
+        if let Some(before) = self.record(known.start) {
+            // It has left the quarantine, since its address was handed out again. Its queue still has the record.
+            self.unlink(before);
+            before.known.set(None);
+        }
+        let Some(record) = self.unused.or_else(Record::make) else { return false };
+        self.unused = record.next.get();
+        record.known.set(Some(known));
+        self.link(record, known.start);
+        true
+    }
+
+    fn link(&mut self, record: &'static Record, start: NonNull<u8>) {
+        let bucket = self.bucket(start);
+        record.next.set(bucket.replace(Some(record)));
+        self.records += 1;
+    }
+
+    fn unlink(&mut self, record: &'static Record) {
+        let Some(known) = record.known.get() else { return };
+        let mut link = self.bucket(known.start);
+        while let Some(other) = link.get() {
+            if core::ptr::eq(other, record) {
+                link.set(record.next.get());
+                self.records -= 1;
+                return;
+            }
+            link = &other.next;
+        }
+    }
+
+    /// Makes the table twice as large; `false`, and no change, when there is no memory.
+    fn grow(&mut self) -> bool {
+        let count = (self.buckets.len() * 2).max(FIRST_BUCKETS);
+        let (old_len, page) = (size_of_val(self.buckets), os::page_size());
+        let Some(memory) = os::map((count * size_of::<Bucket>()).next_multiple_of(page)) else { return false };
+        // SAFETY: the memory has room for so many, is aligned to a page, and reads as zero, which is `None` for a reference.
+        let buckets = unsafe { core::slice::from_raw_parts(memory.cast::<Bucket>().as_ptr(), count) };
+        let old = core::mem::replace(&mut self.buckets, buckets);
+        self.records = 0;
+        for bucket in old {
+            let mut next = bucket.take();
+            while let Some(record) = next {
+                next = record.next.get();
+                if let Some(known) = record.known.get() {
+                    self.link(record, known.start);
+                }
+            }
+        }
+        if let Some(start) = NonNull::new(old.as_ptr().cast_mut().cast()).filter(|_| old_len > 0) {
+            os::unmap(start, old_len.next_multiple_of(page));
+        }
+        true
+    }
+
+    /// Gives a live block into the hands of the thread that frees it; otherwise says what became of it before.
+    pub(super) fn leave(&self, start: NonNull<u8>, freed: Event) -> Option<Result<Known, Known>> {
+        let record = self.record(start)?;
+        let known = record.known.get()?;
+        if known.state != State::Live {
+            return Some(Err(known));
+        }
+        record.known.set(Some(Known { state: State::Leaving, freed, ..known }));
+        Some(Ok(known))
+    }
+
+    /// Puts a block that is leaving into the quarantine.
+    pub(super) fn keep(&mut self, start: NonNull<u8>) {
+        let Some(record) = self.record(start) else { return };
+        let Some(known) = record.known.get() else { return };
+        record.known.set(Some(Known { state: State::Quarantined, ..known }));
+        self.quarantined_bytes += known.place.len;
+        self.quarantine.push(record);
+    }
+
+    /// Takes the oldest block out of the quarantine while it holds more than `most` bytes.
+    pub(super) fn let_go(&mut self, most: usize) -> Option<Known> {
+        if self.quarantined_bytes <= most {
+            return None;
+        }
+        let record = self.quarantine.pop()?;
+        let known = record.known.get()?;
+        self.quarantined_bytes -= known.place.len;
+        self.remember(record, known);
+        Some(known)
+    }
+
+    fn remember(&mut self, record: &'static Record, known: Known) {
+        record.known.set(Some(Known { state: State::Gone, ..known }));
+        self.gone.push(record);
+        self.gone_count += 1;
+        if self.gone_count > GONE_MOST
+            && let Some(oldest) = self.gone.pop()
+        {
+            self.gone_count -= 1;
+            self.unlink(oldest);
+            oldest.known.set(None);
+            oldest.next.set(self.unused.replace(oldest));
+        }
+    }
+
+    /// Counts a call; whether it is the `every`th since the last such.
+    pub(super) fn count_call(&mut self, every: usize) -> bool {
+        self.calls += 1;
+        let due = self.calls >= every;
+        if due {
+            self.calls = 0;
+        }
+        due
+    }
+}
+
+impl Record {
+    fn make() -> Option<&'static Self> {
+        let memory = metadata::allocate::<Self>()?;
+        // SAFETY: the memory is aligned, large enough, and nobody else's.
+        unsafe { memory.write(Self { known: Cell::new(None), next: Cell::new(None), newer: Cell::new(None) }) };
+        // SAFETY: as above; it was just written, and lives for ever.
+        Some(unsafe { memory.as_ref() })
+    }
+}

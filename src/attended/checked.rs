@@ -1,0 +1,189 @@
+//! Blocks while checks are on: how they are handed out, resized and freed, and when they are looked at.
+//!
+//! Once a check is on it stays on: a block that lies in a place with red zones has to come back here. So checks can be asked for
+//! at the start alone, by the environment or the program, when one thread has no more than a few plain blocks; those are freed
+//! as they came.
+
+use super::books::{BOOKS, Event, Known, State};
+use super::stacks::{self, Caller};
+use super::trouble::{self, Bug};
+use super::words::{FILL, GUARDS, LEAKS, QUARANTINE, RED_ZONES, SELF_CHECK, STACKS};
+use super::{leaks, zones};
+use crate::heap;
+use crate::options::OPTIONS;
+use crate::size_class::SizeClass;
+use crate::{os, report, verify};
+use core::ffi::{c_int, c_void};
+use core::ptr::NonNull;
+
+/// Bugs that one look over all blocks tells of, at most; the others are counted.
+const TOLD: usize = 8;
+
+fn event(caller: Caller) -> Event {
+    let stack = if OPTIONS.has_check(STACKS) { stacks::capture(caller) } else { None };
+    Event { thread: os::thread_id(), stack }
+}
+
+/// A block with what the checks put around it.
+pub(super) fn allocate(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
+    count_call();
+    let (start, place) = zones::place(size, align, class)?;
+    let allocated = event(caller);
+    let known = Known { start, size, place, state: State::Live, allocated, freed: allocated };
+    if OPTIONS.has_check(RED_ZONES) {
+        known.paint();
+    }
+    match OPTIONS.perturb_byte() {
+        0 if OPTIONS.has_check(FILL) => known.fill(zones::FRESH),
+        0 => {}
+        byte => known.fill(!byte),
+    }
+    if !BOOKS.lock().enter(known) {
+        zones::give_back(&place);
+        return None;
+    }
+    Some(start)
+}
+
+/// Frees a block that was handed out by `allocate`; `false`, and no change, when none ever started at the address. What is no
+/// live block is reported.
+pub(super) fn free(call: &str, start: NonNull<u8>, caller: Caller) -> bool {
+    count_call();
+    let freed = event(caller);
+    let Some(left) = BOOKS.lock().leave(start, freed) else { return false };
+    let known = match left {
+        Ok(known) => known,
+        Err(known) => {
+            trouble::tell(call, &Bug::BadPointer(start), &known);
+            return true;
+        }
+    };
+    tell_overruns(call, &known);
+    let quarantine = OPTIONS.has_check(QUARANTINE);
+    if !(quarantine && zones::close(&known.place)) && (quarantine || OPTIONS.has_check(FILL)) {
+        known.fill(zones::FREED);
+    }
+    BOOKS.lock().keep(start);
+    let most = if quarantine { OPTIONS.quarantine_bytes() } else { 0 };
+    loop {
+        let Some(gone) = BOOKS.lock().let_go(most) else { return true };
+        if quarantine && let Some(damage) = gone.late_write() {
+            trouble::tell("quarantine", &Bug::LateWrite(damage), &gone);
+        }
+        zones::give_back(&gone.place);
+    }
+}
+
+fn tell_overruns(call: &str, known: &Known) {
+    if OPTIONS.has_check(RED_ZONES) {
+        for damage in known.overruns().into_iter().flatten() {
+            trouble::tell(call, &Bug::Overrun(damage), known);
+        }
+    }
+}
+
+/// Moves a block to a place of another size. `None` when no block was ever handed out at the address; `Some(None)` when it is
+/// no live one, which is reported, or when there is no memory.
+pub(super) fn reallocate(start: NonNull<u8>, size: usize, align: usize, caller: Caller) -> Option<Option<NonNull<u8>>> {
+    let known = BOOKS.lock().find(start)?;
+    if known.state != State::Live {
+        trouble::tell("realloc", &Bug::BadPointer(start), &known);
+        os::set_errno(libc::EINVAL);
+        return Some(None);
+    }
+    let Some(new) = allocate(size, align, heap::class_of_layout(size, align), caller) else {
+        os::set_errno(libc::ENOMEM);
+        // There is no memory for a smaller block; the one there is will do.
+        return Some((size <= known.size).then_some(start));
+    };
+    // SAFETY: two live blocks do not overlap, and both have that many bytes.
+    unsafe { new.copy_from_nonoverlapping(start, known.size.min(size)) };
+    free("realloc", start, caller);
+    Some(Some(new))
+}
+
+/// What was asked for of the block that starts at an address, in bytes.
+pub(super) fn size_of(start: NonNull<u8>) -> Option<usize> {
+    BOOKS.lock().find(start).filter(|known| known.state == State::Live).map(|known| known.size)
+}
+
+/// Reports an address that lies in the place of a block, but is not its start; `false` when it lies in none.
+pub(super) fn tell_inside(call: &str, address: NonNull<u8>) -> bool {
+    let Some(known) = BOOKS.lock().find_around(address.addr().get()).filter(|known| known.state != State::Gone) else {
+        return false;
+    };
+    trouble::tell(call, &Bug::BadPointer(address), &known);
+    true
+}
+
+/// Looks at the red zones of all blocks, and at those in quarantine; says what is not as it was filled, and how many bugs that
+/// were.
+pub(super) fn check(call: &str) -> usize {
+    let (mut found, mut count) = ([const { None }; TOLD], 0);
+    let mut note = |bug, known| {
+        if let Some(place) = found.get_mut(count) {
+            *place = Some((bug, known));
+        }
+        count += 1;
+    };
+    for known in BOOKS.lock().all() {
+        match known.state {
+            State::Live if OPTIONS.has_check(RED_ZONES) => {
+                known.overruns().into_iter().flatten().for_each(|damage| note(Bug::Overrun(damage), known));
+            }
+            State::Quarantined if OPTIONS.has_check(QUARANTINE) => {
+                known.late_write().into_iter().for_each(|damage| note(Bug::LateWrite(damage), known));
+            }
+            _ => {}
+        }
+    }
+    for (bug, known) in found.iter().flatten() {
+        trouble::tell(call, bug, known);
+    }
+    if count > TOLD && report::speaks() {
+        report::say(format_args!("{call}: {} more blocks were overwritten", count - TOLD));
+    }
+    count
+}
+
+/// Counts a call; now and then all structures are looked at. The first one arranges for the last words.
+fn count_call() {
+    let (first, due) = {
+        let mut books = BOOKS.lock();
+        let due = OPTIONS.has_check(SELF_CHECK) && books.count_call(OPTIONS.self_check_calls());
+        (!core::mem::replace(&mut books.ready_for_exit, true), due)
+    };
+    if first {
+        // Where there is no memory to remember the function, nothing is said at exit.
+        let _ = os::on_exit(at_exit);
+        if OPTIONS.has_check(GUARDS) {
+            os::catch_refused_access(refused_access);
+        }
+    }
+    if due {
+        let whole = NotWhole;
+        verify::verify();
+        core::mem::forget(whole);
+    }
+}
+
+/// Ends the process when a look at the structures does not come to its end: nothing may unwind through the allocator.
+struct NotWhole;
+
+impl Drop for NotWhole {
+    fn drop(&mut self) {
+        report::fatal("the self-check found that the heap is damaged");
+    }
+}
+
+extern "C" fn at_exit() {
+    check("exit");
+    if OPTIONS.has_check(LEAKS) {
+        leaks::tell();
+    }
+}
+
+extern "C" fn refused_access(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel gives it to the handler of this signal.
+    trouble::refused_access(unsafe { os::refused_address(info) });
+}
