@@ -53,7 +53,7 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
 fn allocate_beyond_table(size: usize) -> *mut u8 {
     match SizeClass::of(size) {
         Some(class) => tcache::allocate(class, size, C_ALIGN),
-        None => start_of(allocate_beyond_slabs(size, C_ALIGN)),
+        None => start_of(allocate_pages(size, C_ALIGN)),
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
 pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     match SizeClass::of_layout(size, align) {
         Some(class) => tcache::allocate(class, size, align),
-        None => start_of(allocate_beyond_slabs(size, align)),
+        None => start_of(allocate_pages(size, align)),
     }
 }
 
@@ -101,7 +101,7 @@ fn start_of(fresh: Option<Fresh>) -> *mut u8 {
 pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass>) -> *mut u8 {
     let (start, zeroed) = match class {
         Some(class) => (tcache::allocate(class, size, align), false),
-        None => match allocate_beyond_slabs(size, align) {
+        None => match allocate_pages(size, align) {
             Some(fresh) => (fresh.start.as_ptr(), fresh.zeroed),
             None => (start_of(None), true),
         },
@@ -113,15 +113,18 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
     start
 }
 
-fn allocate_beyond_slabs(size: usize, align: usize) -> Option<Fresh> {
-    if OPTIONS.attended() {
+/// A run of pages, or a mapping.
+#[inline(never)]
+fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
+    if tcache::is_attended() {
         return attended::allocate(size, align, None, Caller::here()).map(|start| Fresh { start, zeroed: false });
     }
-    allocate_pages(size, align)
+    allocate_pages_plainly(size, align)
 }
 
-/// A run of pages, or a mapping.
-pub(crate) fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
+/// As [`allocate_pages`], whether calls are attended or not.
+#[inline(always)]
+pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh> {
     tcache::tick();
     if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.count() >= OPTIONS.mmap_max()))
         && align < MAX_RUN_ALIGN

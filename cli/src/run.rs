@@ -28,6 +28,10 @@ pub struct Arguments {
     #[arg(long)]
     stats: bool,
 
+    /// Look for bugs of the command: a list of checks with commas between them, or without one all
+    #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    check: Option<String>,
+
     /// The shared library to use, instead of the one beside this command or in ../lib or ../lib/terrace
     #[arg(long, value_name = "PATH")]
     lib: Option<PathBuf>,
@@ -52,6 +56,10 @@ pub fn run(arguments: Arguments) -> Result<Infallible, Failure> {
         .arg0(name)
         .args(&arguments.command[1..])
         .env("LD_PRELOAD", library.before(std::env::var_os("LD_PRELOAD").as_deref()));
+
+    if let Some(checks) = arguments.check {
+        command.env("TERRACE_CHECK", checks);
+    }
 
     if !arguments.stats {
         let error = command.exec();

@@ -2,6 +2,7 @@
 //! allocates before the environment is there.
 
 use super::{Control, Model, join, spawn};
+use crate::attended::words;
 use crate::options::{OPTIONS, STATS_LEN};
 use crate::sync::model::keep;
 use crate::tcache::CACHES;
@@ -30,6 +31,7 @@ fn body() {
         ("TERRACE_MMAP_MAX", "7"),
         ("TERRACE_PERTURB", "9"),
         ("TERRACE_CHECK_ACTION", "2"),
+        ("TERRACE_CHECK", "quarantine=8,self-check=3"),
         ("TERRACE_STATS", "1"),
     ];
     for (name, value) in variables {

@@ -204,6 +204,7 @@ impl Arenas {
     }
 
     /// Frees the medium block that starts at an address in a segment.
+    #[inline(always)]
     pub(crate) fn free_medium(&self, start: NonNull<u8>) -> Result<(), PageUse> {
         let (spot, heap) = self.heap_of(start);
         match page_use(spot, start) {

@@ -40,13 +40,15 @@ use core::ptr::NonNull;
 
 /// A block for a request of `size` bytes aligned to `align`, in C or Rust, zeroed or not: whoever wants zeroes writes them
 /// afterwards. `class` is the size class that serves such a request, if one does. `None` when there is no memory.
+#[cold]
+#[inline(never)]
 pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
     if OPTIONS.has_check(words::ALL) {
         return checked::allocate(size, align, class, caller);
     }
     let (start, len) = match class {
         Some(class) => (tcache::take(class)?, class.block_size()),
-        None => (heap::allocate_pages(size, align)?.start, size),
+        None => (heap::allocate_pages_plainly(size, align)?.start, size),
     };
     if let byte @ 1.. = OPTIONS.perturb_byte() {
         // SAFETY: the block has at least that many bytes, and nobody else knows it yet.
@@ -59,6 +61,8 @@ pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, call
 ///
 /// # Safety
 /// The caller gives up the block that starts at the address, if one does.
+#[cold]
+#[inline(never)]
 pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
     let checks = OPTIONS.has_check(words::ALL);
     if checks && (checked::free("free", start, caller) || checked::tell_inside("free", start)) {
@@ -82,6 +86,8 @@ pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
 ///
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
+#[cold]
+#[inline(never)]
 pub(crate) unsafe fn reallocate(
     start: NonNull<u8>,
     size: usize,

@@ -84,7 +84,9 @@ impl Stack {
     /// Says each frame as a line.
     pub(super) fn tell(&self) {
         for (number, &frame) in self.frames.iter().enumerate().take_while(|(_, frame)| **frame != 0) {
-            report::say(format_args!("    #{number} {}", Location::of(frame)));
+            // What is no code is no frame: the stack was cut short there.
+            let Some(location) = Location::of(frame) else { break };
+            report::say(format_args!("    #{number} {location}"));
         }
     }
 }
@@ -98,35 +100,34 @@ struct Location {
 }
 
 impl Location {
-    fn of(address: usize) -> Self {
-        let mut location = Self { address, file: [0; 240], len: 0, offset: 0 };
+    /// `None` for an address where there is no code.
+    fn of(address: usize) -> Option<Self> {
+        let mut location = None;
         // The first mapping of a file is where offsets count from.
         let mut first = (0, [0_u8; 240], 0);
         os::for_each_line(c"/proc/self/maps", |line| {
-            let Some((range, file)) = range_and_file(line) else { return };
+            let Some((range, rights, file)) = parts_of(line) else { return };
             let file = &file[..file.len().min(240)];
             if &first.1[..first.2] != file {
                 first.0 = range.start;
                 first.1[..file.len()].copy_from_slice(file);
                 first.2 = file.len();
             }
-            if range.contains(&address) {
-                location.file = first.1;
-                location.len = first.2;
-                location.offset = address - first.0;
+            if range.contains(&address) && rights.contains('x') {
+                location = Some(Self { address, file: first.1, len: first.2, offset: address - first.0 });
             }
         });
         location
     }
 }
 
-/// The addresses and the file of a line of the kernel's list of mappings.
-fn range_and_file(line: &[u8]) -> Option<(core::ops::Range<usize>, &[u8])> {
+/// The addresses, the rights and the file of a line of the kernel's list of mappings.
+fn parts_of(line: &[u8]) -> Option<(core::ops::Range<usize>, &str, &[u8])> {
     let line = core::str::from_utf8(line).ok()?;
     let mut words = line.split_ascii_whitespace();
     let (from, to) = words.next()?.split_once('-')?;
     let number = |text| usize::from_str_radix(text, 16).ok();
-    Some((number(from)?..number(to)?, line.find('/').map_or(&[], |at| &line.as_bytes()[at..])))
+    Some((number(from)?..number(to)?, words.next()?, line.find('/').map_or(&[], |at| &line.as_bytes()[at..])))
 }
 
 impl fmt::Display for Location {

@@ -51,7 +51,7 @@ pub(super) fn place(size: usize, align: usize, class: Option<SizeClass>) -> Opti
         Some(class) => (tcache::take(class)?, class.block_size()),
         // What a Rust program frees by such a layout is looked for in segments alone.
         None if class.is_some() => (heap::allocate_run(total, align, true)?.start, total),
-        None => (heap::allocate_pages(total, align)?.start, total),
+        None => (heap::allocate_pages_plainly(total, align)?.start, total),
     };
     // SAFETY: the place has more bytes than that.
     let start = unsafe { base.add(align) };

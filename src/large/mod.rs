@@ -206,6 +206,7 @@ impl Large {
     }
 
     /// Takes the block that starts here out of the registry and gives its memory back; `false` when there is none.
+    #[inline(always)]
     pub(crate) fn free(&self, start: NonNull<u8>) -> bool {
         let now = os::clock_ms() as u32;
         let mut inner = self.inner.lock();

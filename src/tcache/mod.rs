@@ -306,7 +306,7 @@ with_caller! {
 
 #[cold]
 extern "C" fn allocate_from(size: usize, align: usize, class: SizeClass, frame: usize, returns_to: usize) -> *mut u8 {
-    let start = if OPTIONS.attended() {
+    let start = if is_attended() {
         calls::allocate(size, align, Some(class), Caller { frame, returns_to })
     } else {
         take(class)
@@ -318,6 +318,14 @@ extern "C" fn allocate_from(size: usize, align: usize, class: SizeClass, frame: 
             core::ptr::null_mut()
         }
     }
+}
+
+/// Whether calls are attended. Before the first call that is only known when the options have been read.
+pub(crate) fn is_attended() -> bool {
+    if core::ptr::eq(slot::get(), &slot::NEWBORN) {
+        let _ = start();
+    }
+    OPTIONS.attended()
 }
 
 /// Takes a block of a class that the calling thread has not at hand.
@@ -342,6 +350,7 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
 /// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
 /// none.
 #[cold]
+#[inline(never)]
 fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     if matches!(refusal, Refusal::OnTop) {
         // Nothing was done with the block yet.

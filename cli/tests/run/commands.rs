@@ -42,6 +42,15 @@ fn a_library_named_by_a_relative_path_is_found_from_any_directory() {
 }
 
 #[test]
+fn checks_are_handed_on_to_the_command() {
+    for (argument, checks) in [("--check=fill,leaks", "fill,leaks"), ("--check", "all")] {
+        let output = output_of(&mut terrace(&["run", argument, "--", "sh", "-c", "echo \"$TERRACE_CHECK\""]));
+        assert_eq!(text(&output.stdout), format!("{checks}\n"));
+        assert!(text(&output.stderr).starts_with("terrace: at exit blocks that were not freed: "), "{output:?}");
+    }
+}
+
+#[test]
 fn what_was_preloaded_before_stays_preloaded() {
     let mut command = terrace(&["run", "--", "sh", "-c", "echo \"$LD_PRELOAD\""]);
     let output = output_of(command.env("LD_PRELOAD", "libm.so.6"));
