@@ -56,7 +56,7 @@ pub(super) enum State {
 #[derive(Clone, Copy)]
 pub(super) struct Event {
     /// The kernel's number of the thread.
-    pub(super) thread: i32,
+    pub(super) thread: u32,
     pub(super) stack: Option<&'static Stack>,
 }
 

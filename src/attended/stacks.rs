@@ -48,17 +48,21 @@ pub(super) fn capture(caller: Caller) -> Option<&'static Stack> {
     }
     let mut frame = caller.frame;
     while count < DEPTH && frame != 0 && frame.is_multiple_of(size_of::<usize>()) {
-        let mut record = [0; 2];
-        if !os::read_own(frame, &mut record) || record[1] == 0 {
+        let mut record = [[0; size_of::<usize>()]; 2];
+        if !os::copy_own_memory(frame, record.as_flattened_mut()) {
             break;
         }
-        frames[count] = record[1];
+        let [older, returns_to] = record.map(usize::from_ne_bytes);
+        if returns_to == 0 {
+            break;
+        }
+        frames[count] = returns_to;
         count += 1;
         // Stacks grow downwards.
-        if record[0] <= frame || record[0] - frame > LARGEST_FRAME {
+        if older <= frame || older - frame > LARGEST_FRAME {
             break;
         }
-        frame = record[0];
+        frame = older;
     }
     if count == 0 {
         return None;

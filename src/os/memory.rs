@@ -182,8 +182,9 @@ pub(crate) fn copy_own_memory(address: usize, into: &mut [u8]) -> bool {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: ptr::without_provenance_mut(address), iov_len: into.len() };
     let copied = keeping_errno(|| {
+        let process = super::process_id();
         // SAFETY: the buffer is valid for its length, and the kernel checks the other range.
-        unsafe { libc::process_vm_readv(super::process_id(), &local, 1, &remote, 1, 0) }
+        unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) }
     });
     usize::try_from(copied) == Ok(into.len())
 }

@@ -16,7 +16,7 @@ mod text;
 mod thread;
 
 pub(crate) use control_group::memory as memory_of_process;
-pub(crate) use debug::{catch_refused_access, forbid, read_own, refused_address, thread_id, trap};
+pub(crate) use debug::{catch_refused_access, forbid, refused_address, trap};
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
