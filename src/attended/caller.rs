@@ -10,7 +10,7 @@ use super::stacks::Caller;
 macro_rules! with_caller {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)? => $inner:ident, [$x_frame:literal, $x_return:literal], [$a_frame:literal, $a_return:literal]) => {
         $(#[$attribute])*
-        #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
         #[unsafe(naked)]
         extern "C" fn $name($($argument: $type),+) $(-> $result)? {
             core::arch::naked_asm!(
@@ -22,7 +22,7 @@ macro_rules! with_caller {
         }
 
         $(#[$attribute])*
-        #[cfg(all(target_arch = "aarch64", not(any(loom, miri))))]
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
         #[unsafe(naked)]
         extern "C" fn $name($($argument: $type),+) $(-> $result)? {
             core::arch::naked_asm!(
@@ -36,7 +36,7 @@ macro_rules! with_caller {
         $(#[$attribute])*
         #[cold]
         #[inline(never)]
-        #[cfg(any(loom, miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
         extern "C" fn $name($($argument: $type),+) $(-> $result)? {
             $inner($($argument,)+ 0, 0)
         }
