@@ -11,6 +11,7 @@ macro_rules! with_caller {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)? => $inner:ident, [$x_frame:literal, $x_return:literal], [$a_frame:literal, $a_return:literal]) => {
         $(#[$attribute])*
         #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cold]
         #[unsafe(naked)]
         extern "C" fn $name($($argument: $type),+) $(-> $result)? {
             core::arch::naked_asm!(
@@ -23,6 +24,7 @@ macro_rules! with_caller {
 
         $(#[$attribute])*
         #[cfg(all(target_arch = "aarch64", not(miri)))]
+        #[cold]
         #[unsafe(naked)]
         extern "C" fn $name($($argument: $type),+) $(-> $result)? {
             core::arch::naked_asm!(
