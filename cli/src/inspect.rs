@@ -1,6 +1,6 @@
 //! The subcommands that look at a process from outside: `why`, `map`, `stats`, `top` and `dump`.
 //!
-//! The process does not co-operate and is not disturbed: [`remote`](crate::remote) reads its memory.
+//! The process does not co-operate and is not disturbed: [`remote`] reads its memory.
 
 use crate::failure::Failure;
 use crate::remote::{self, Obstacle};

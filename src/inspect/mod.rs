@@ -1,6 +1,6 @@
 //! Looking into a heap: of this process, of another one, or of a dead one in a core file.
 //!
-//! A reader needs the bytes ([`Memory`]) and the place of the [`Root`]. [`walk`] then tells a [`Visitor`] of every arena,
+//! A reader needs the bytes ([`Memory`]) and the place of the [`Root`]. [`walk()`] then tells a [`Visitor`] of every arena,
 //! thread cache, segment, zone and mapping; [`walk_blocks`] tells what each block of a slab is. Nothing here takes a lock,
 //! allocates or trusts what it reads: threads may go on meanwhile, bytes may be corrupt. Chains are followed as far as they
 //! can reach, what does not fit together is told to the visitor as [`Trouble`], and the walk goes on with the next structure.
