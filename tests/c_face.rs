@@ -415,7 +415,7 @@ mod start {
             ("TERRACE_TRIM_THRESHOLD", "-1"),
             ("TERRACE_MMAP_MAX", "none"),
             ("TERRACE_PERTURB", "256"),
-            ("TERRACE_CHECK_ACTION", "4"),
+            ("TERRACE_CHECK_ACTION", "8"),
             ("TERRACE_ARENAS", "\n\u{fe}"),
         ] {
             let output = run("options_are_read", &[(name, value)]);
