@@ -11,10 +11,12 @@ use crate::arena::{
     slab_containing, slice_index,
 };
 use crate::attended::{self, Caller, with_caller};
+use crate::history;
 use crate::large::LARGE;
 use crate::limit::LIMIT;
 use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
+use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
 use crate::size_class::{SizeClass, TABLE_MAX};
 use crate::tcache::{self, CACHES, PURGER};
@@ -290,6 +292,9 @@ pub(crate) fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
 
 /// How many bytes the block at `start` really has; 0 for what is no block, if the process goes on.
 pub(crate) fn usable_size(start: NonNull<u8>) -> usize {
+    if os::valgrind::is_memcheck() {
+        return attended::memcheck::usable_size(start);
+    }
     size_found("malloc_usable_size", start)
 }
 
@@ -315,12 +320,20 @@ pub(crate) fn size_for(size: usize, align: usize) -> Option<usize> {
 /// Makes the block at `start` hold `size` bytes, and up to `most` if that is to be had, without moving it, as far as that
 /// goes; gives the size that it really has then.
 pub(crate) fn resize_in_place(start: NonNull<u8>, size: usize, most: usize) -> usize {
+    if os::valgrind::is_memcheck() {
+        return attended::memcheck::resize_in_place(start, size, most);
+    }
     if let Ok(block @ Block::Medium(_)) = look_up(start)
         && SizeClass::of(most).is_none()
     {
         let _ = fits_in_place(&block, start, most) || fits_in_place(&block, start, size);
     }
     size_found("xallocx", start)
+}
+
+/// What is wrong with an address at which no block starts.
+pub(crate) fn fault_at(address: NonNull<u8>) -> Fault {
+    if arena::contains(address.as_ptr()) { fault_inside(address) } else { fault_outside(address) }
 }
 
 fn fault_outside(address: NonNull<u8>) -> Fault {
@@ -529,7 +542,7 @@ fn take_effect(option: &OptionDescription) {
             LIMIT.renew();
         }
         "purge_delay_ms" => PURGER.look_again(),
-        "perturb" => {
+        "perturb" | "history" => {
             tcache::flush();
         }
         _ => {}
@@ -539,9 +552,12 @@ fn take_effect(option: &OptionDescription) {
 /// Returns to the kernel all free memory that can be returned now, but for about `kept` bytes of each arena; whether there
 /// was any.
 pub(crate) fn purge_keeping(kept: usize) -> bool {
-    let from_slabs = tcache::flush() > 0;
-    let from_arenas = ARENAS.purge_keeping(kept.div_ceil(PAGE), 0, usize::MAX, true) > 0;
-    LARGE.purge(0) > 0 || from_arenas || from_slabs
+    let _unreported = Unreported::begin();
+    let from_slabs = tcache::flush();
+    let from_arenas = ARENAS.purge_keeping(kept.div_ceil(PAGE), 0, usize::MAX, true);
+    let purged = (from_slabs + from_arenas) * PAGE + LARGE.purge(0);
+    history::record_purge(purged);
+    purged > 0
 }
 
 /// Returns to the kernel all free memory that can be returned now.

@@ -28,6 +28,7 @@ pub mod c_face;
 mod c_names;
 mod exposition;
 mod heap;
+pub mod history;
 pub mod inspect;
 mod large;
 mod layout;

@@ -37,6 +37,8 @@ pub(crate) struct Options {
     mmap_max: AtomicUsize,
     /// Why calls are attended: the byte of `perturb` in its lowest bits, then the bits below; 0 while they are not.
     attended: AtomicU32,
+    /// Events that a ring of the history keeps.
+    history: AtomicU32,
     check_action: AtomicU32,
     /// Bytes that the quarantine holds at most, and the calls from one self-check to the next.
     quarantine_bytes: AtomicUsize,
@@ -52,6 +54,14 @@ pub(crate) struct Options {
 pub(crate) const STATS_LEN: usize = if cfg!(loom) { 4 } else { 1024 };
 /// The bits of `attended` that are the byte of `perturb`.
 const PERTURB_BITS: u32 = 0xff;
+/// The bit that is set while the history is on.
+const HISTORY_BIT: u32 = 1 << 30;
+/// The bit that is set under memcheck.
+const MEMCHECK_BIT: u32 = 1 << 31;
+const _: () =
+    assert!((PERTURB_BITS | words::ALL) & (HISTORY_BIT | MEMCHECK_BIT) == 0 && PERTURB_BITS & words::ALL == 0);
+/// The longest ring of events.
+const MAX_EVENTS: usize = 1 << 20;
 /// The longest delay, in milliseconds: as good as never, and below half of what a 32-bit clock counts.
 const NEVER_MS: usize = i32::MAX as usize;
 /// What the largest run of pages holds, in bytes.
@@ -88,7 +98,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 14] = [
+static TABLE: [OptionDescription; 15] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -177,6 +187,13 @@ static TABLE: [OptionDescription; 14] = [
         default: "0",
         meaning: "unless 0, new blocks are filled with the complement of this byte, and freed ones with it; slow",
         kind: Kind::Number { least: 0, most: 255, store: |o, n| o.change_attended(PERTURB_BITS, n as u32) },
+    },
+    OptionDescription {
+        name: "history",
+        values: "0 to 1048576 events",
+        default: "0",
+        meaning: "unless 0, so many of each thread's last events are kept, to be shown; slow",
+        kind: Kind::Number { least: 0, most: MAX_EVENTS, store: Options::store_history },
     },
     OptionDescription {
         name: "check_action",
@@ -311,6 +328,7 @@ impl Options {
             mmap_threshold: AtomicUsize::new(1 << 20),
             mmap_max: AtomicUsize::new(usize::MAX),
             attended: AtomicU32::new(0),
+            history: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
             quarantine_bytes: AtomicUsize::new(16 << 20),
             self_check_calls: AtomicUsize::new(1000),
@@ -400,6 +418,27 @@ impl Options {
     /// The byte that freed blocks are filled with, and new ones with its complement; 0: neither is filled.
     pub(crate) fn perturb_byte(&self) -> u8 {
         (self.attended_bits() & PERTURB_BITS) as u8
+    }
+
+    fn store_history(&self, events: usize) {
+        if events > 0 {
+            self.history.store(events as u32, Ordering::Relaxed);
+        }
+        self.change_attended(HISTORY_BIT, if events > 0 { HISTORY_BIT } else { 0 });
+    }
+
+    pub(crate) fn history_on(&self) -> bool {
+        self.attended() && self.attended_bits() & HISTORY_BIT != 0
+    }
+
+    /// How many events a ring keeps.
+    pub(crate) fn history_events(&self) -> u64 {
+        self.history.load(Ordering::Relaxed).max(1).into()
+    }
+
+    /// Has calls attended from here on: the process runs under memcheck.
+    pub(crate) fn attend_for_memcheck(&self) {
+        self.change_attended(MEMCHECK_BIT, MEMCHECK_BIT);
     }
 
     /// Replaces those bits of `attended`, and none that another call sets meanwhile.

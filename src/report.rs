@@ -3,6 +3,7 @@
 //! Every bad pointer is found before anything was done with it, except for blocks freed twice that come to light when they
 //! are settled on their slab.
 
+use crate::history;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::sync::Mutex;
@@ -73,6 +74,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
 pub(crate) fn bad_pointer(call: &str, address: *const u8, fault: Fault) {
     if speaks() {
         say(format_args!("{call}({address:p}): {fault}"));
+        history::tell_of(address);
     }
     act();
 }

@@ -5,6 +5,7 @@ use crate::large::LARGE;
 use crate::metadata::METADATA_BYTES;
 use crate::options::{OPTIONS, STATS_LEN};
 use crate::os;
+use crate::os::valgrind::Unreported;
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicU32, Ordering};
 use crate::tcache::{self, CACHES};
@@ -114,6 +115,7 @@ impl Statistics {
 ///
 /// The calling thread's outbox is emptied and what waits in inboxes is settled first, as far as their owners are not at work.
 pub fn statistics() -> Statistics {
+    let _unreported = Unreported::begin();
     tcache::send_off();
     tcache::reclaim();
     let arenas = ARENAS.totals(|_| {});

@@ -42,7 +42,11 @@ fn offenders(folder: &str, except: &str, words: &[&str]) -> Vec<String> {
 #[test]
 fn only_the_sync_layer_names_the_atomics_of_core() {
     let words = ["sync::atomic", "core::sync", "std::sync", "intrinsics", "atomic_", "\"lock ", "\"xchg", "\"mfence"];
-    assert_eq!(offenders("src", "src/sync", &words), Vec::<String>::new());
+    // An exchange of a register with itself touches no memory; valgrind knows a request by it.
+    let request = |line: &String| line.contains("src/os/valgrind.rs") && line.contains("\"xchg rbx, rbx\"");
+    let found = offenders("src", "src/sync", &words);
+    let others: Vec<_> = found.iter().filter(|line| !request(line)).collect();
+    assert!(others.is_empty(), "{others:#?}");
 }
 
 /// What the models cannot see cannot be verified: every cell and every engine goes through the layer.

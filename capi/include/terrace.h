@@ -90,6 +90,35 @@ int terrace_dump(const void *address) TERRACE_NOTHROW;
 int terrace_stats_json(int file) TERRACE_NOTHROW;
 int terrace_stats_prometheus(int file) TERRACE_NOTHROW;
 
+/* History: the last events of each thread. See docs/history.md. */
+
+enum terrace_event_kind {
+    TERRACE_ALLOCATION = 1,  /* a block was given to the program */
+    TERRACE_FREE = 2,        /* a block was freed */
+    TERRACE_REMOTE_FREE = 3, /* a small block was freed by another thread than the one that has its slab */
+    TERRACE_RESIZE = 4,      /* a block was resized */
+    TERRACE_PURGE = 5        /* free memory was returned to the kernel */
+};
+
+struct terrace_event {
+    unsigned long long time_ns; /* of CLOCK_MONOTONIC */
+    const void *address;        /* the block's first byte; NULL for a purge */
+    size_t size;                /* bytes that were asked for, that a freed block had, or that were returned */
+    const void *other;          /* where a resized block was before; NULL otherwise */
+    unsigned kind;              /* enum terrace_event_kind */
+    unsigned thread;            /* the kernel's number of the thread */
+};
+
+/* Switches the history on, for the last `events` events of each thread; 0 switches it off. Rings that are there keep their
+ * size. */
+void terrace_history_start(unsigned events) TERRACE_NOTHROW;
+/* Switches it off; what was recorded can still be read. */
+void terrace_history_stop(void) TERRACE_NOTHROW;
+/* Writes the last `most` events of blocks in which the address lies, or lay, the oldest first; gives how many events there are. */
+size_t terrace_history_of(const void *address, struct terrace_event *events, size_t most) TERRACE_NOTHROW;
+/* Prints those events on standard error; for NULL all events. */
+void terrace_history_print(const void *address) TERRACE_NOTHROW;
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@ mod composed;
 #[cfg(shuttle)]
 pub mod crowds;
 mod fork;
+mod history;
 mod inboxes;
 mod initialisation;
 mod large;
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Model> {
         large::MODELS,
         limit::MODELS,
         fork::MODELS,
+        history::MODELS,
         purger::MODELS,
         slabs::MODELS,
         composed::MODELS,

@@ -446,6 +446,9 @@ impl Arena {
             let Some(supplied) = heap.supply.next_segment() else { return false };
             // SAFETY: the supply gives fresh, aligned, zeroed segments, and they stay until they are given back.
             let segment = unsafe { Segment::create(supplied.memory, index as u32, supplied.from_break) };
+            if os::valgrind::is_memcheck() {
+                segment.announce();
+            }
             if SEGMENTS.register(segment) {
                 self.link(heap, segment, true);
                 return true;

@@ -17,6 +17,7 @@ use super::general_heap::Run;
 use super::segment_map::{SLOTS, Tag};
 use super::slab::{Owner, Slab};
 use crate::layout::SegmentLayout;
+use crate::os::valgrind;
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Operand};
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -99,6 +100,14 @@ impl Segment {
 
     pub(crate) fn start(&self) -> NonNull<u8> {
         NonNull::from_ref(self).cast()
+    }
+
+    /// Tells memcheck that what lies behind the tables is no block's yet, and that the tables read as zero.
+    pub(crate) fn announce(&self) {
+        let tables = size_of::<Self>();
+        valgrind::defined(self.start(), tables);
+        // SAFETY: a segment is longer than its tables.
+        valgrind::nobodys(unsafe { self.start().add(tables) }, SEGMENT_SIZE - tables);
     }
 
     /// The address of a page of this segment.

@@ -22,6 +22,7 @@ mod books;
 mod caller;
 mod checked;
 mod leaks;
+pub(crate) mod memcheck;
 mod stacks;
 mod trouble;
 pub(crate) mod words;
@@ -31,8 +32,10 @@ pub(crate) use caller::with_caller;
 pub(crate) use stacks::Caller;
 pub use words::{CheckDescription, checks};
 
-use crate::heap;
+use crate::heap::{self, Block};
+use crate::history::{self, Kind};
 use crate::options::OPTIONS;
+use crate::os::valgrind;
 use crate::report;
 use crate::size_class::SizeClass;
 use crate::tcache;
@@ -43,6 +46,15 @@ use core::ptr::NonNull;
 #[cold]
 #[inline(never)]
 pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
+    let start = allocate_unrecorded(size, align, class, caller)?;
+    history::record(Kind::Allocation, start.addr().get(), size, 0);
+    Some(start)
+}
+
+fn allocate_unrecorded(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
+    if valgrind::is_memcheck() {
+        return memcheck::allocate(size, align, class);
+    }
     if OPTIONS.has_check(words::ALL) {
         return checked::allocate(size, align, class, caller);
     }
@@ -64,9 +76,17 @@ pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, call
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
-    let checks = OPTIONS.has_check(words::ALL);
-    if checks && (checked::free("free", start, caller) || checked::tell_inside("free", start)) {
-        return;
+    if valgrind::is_memcheck() {
+        // SAFETY: the caller's promise.
+        return unsafe { memcheck::free(start) };
+    }
+    if OPTIONS.has_check(words::ALL) {
+        if let Some(size) = checked::size_of(start) {
+            history::record(Kind::Free, start.addr().get(), size, 0);
+        }
+        if checked::free("free", start, caller) || checked::tell_inside("free", start) {
+            return;
+        }
     }
     let block = match heap::look_up(start) {
         Ok(block) => block,
@@ -76,8 +96,15 @@ pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
         // SAFETY: the block has that many bytes, and the caller gives it up.
         unsafe { start.write_bytes(byte, block.usable_size()) };
     }
+    record_free(start, &block, block.usable_size());
     // SAFETY: the block was found there, and the caller gives it up.
     unsafe { heap::release(start, &block) };
+}
+
+/// Writes down that a block of `size` bytes is freed; before its memory can be another's.
+fn record_free(start: NonNull<u8>, block: &Block, size: usize) {
+    let is_own = !matches!(block, Block::Small(_)) || tcache::has_slab_of(start);
+    history::record(if is_own { Kind::Free } else { Kind::RemoteFree }, start.addr().get(), size, 0);
 }
 
 /// Changes the size of the block at an address to `size` bytes, aligned to `align`; null, with `errno` set and the block
@@ -94,6 +121,19 @@ pub(crate) unsafe fn reallocate(
     align: usize,
     plainly: impl FnOnce() -> *mut u8,
 ) -> *mut u8 {
+    let new = if valgrind::is_memcheck() {
+        // SAFETY: the caller's promise.
+        unsafe { memcheck::reallocate(start, size, align) }
+    } else {
+        reallocate_unrecorded(start, size, align, plainly)
+    };
+    if !new.is_null() {
+        history::record(Kind::Resize, new.addr(), size, start.addr().get());
+    }
+    new
+}
+
+fn reallocate_unrecorded(start: NonNull<u8>, size: usize, align: usize, plainly: impl FnOnce() -> *mut u8) -> *mut u8 {
     if OPTIONS.has_check(words::ALL) {
         if let Some(new) = checked::reallocate(start, size, align, Caller::here()) {
             return new.map_or(core::ptr::null_mut(), NonNull::as_ptr);

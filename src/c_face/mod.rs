@@ -5,11 +5,13 @@
 //! stands in `names.rs`, which is a part of the library and, with the feature `override`, of this crate.
 
 mod extensions;
+mod history;
 mod reports;
 mod tuning;
 
 pub use crate::{LimitCallback, set_limit_callback};
 pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
+pub use history::{Event, history_of, history_print, history_start, history_stop};
 pub use reports::{
     Mallinfo, Mallinfo2, dump, mallinfo2, malloc_info, malloc_stats, show_alloc_mem, show_alloc_mem_ex, stats_json,
     stats_prometheus,
@@ -96,16 +98,13 @@ pub unsafe fn realloc(address: *mut u8, size: usize) -> *mut u8 {
     unsafe { heap::reallocate_c(start, size) }
 }
 
-/// `reallocarray`: `realloc` for a product. NULL and `ENOMEM` when it overflows.
-///
-/// # Safety
-/// As for [`realloc`].
-pub unsafe fn reallocarray(address: *mut u8, count: usize, size: usize) -> *mut u8 {
-    match count.checked_mul(size) {
-        // SAFETY: the caller's promise.
-        Some(bytes) => unsafe { realloc(address, bytes) },
-        None => fail(libc::ENOMEM),
+/// The bytes of an array, for `reallocarray`: `None`, with `errno` at `ENOMEM`, when the product overflows.
+pub fn bytes_of_array(count: usize, size: usize) -> Option<usize> {
+    let bytes = count.checked_mul(size);
+    if bytes.is_none() {
+        fail(libc::ENOMEM);
     }
+    bytes
 }
 
 /// `aligned_alloc` and `memalign`: `size` bytes aligned to `align`. NULL and `EINVAL` when that is no power of two.

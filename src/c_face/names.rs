@@ -3,8 +3,9 @@
 //!
 //! Nothing here unwinds, allocates through the library itself, or uses stdio but for the stream that `malloc_info` is given.
 
-use crate::c_face;
-use core::ffi::{CStr, c_char, c_int, c_void};
+use crate::c_face::{self, Event};
+use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use core::hint::black_box;
 
 /// Called by the dynamic loader, or the start-up code of a static program, once this library is in place.
 #[used]
@@ -68,12 +69,18 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
 
 /// reallocarray(3).
 ///
+/// Goes by the name of `realloc`: valgrind puts a function of its own in that one's place, but not every version knows this one.
+///
 /// # Safety
 /// As for [`realloc`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise.
-    unsafe { c_face::reallocarray(block.cast(), count, size).cast() }
+    let by_name: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void = black_box(realloc);
+    match c_face::bytes_of_array(count, size) {
+        // SAFETY: the caller's promise.
+        Some(bytes) => unsafe { by_name(block, bytes) },
+        None => core::ptr::null_mut(),
+    }
 }
 
 /// aligned_alloc(3).
@@ -159,14 +166,16 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
     unsafe { c_face::malloc_info(options, stream) }
 }
 
-/// C23 7.24.3.4. The size is not looked at: `free` finds it, whatever the caller believes it to be.
+/// C23 7.24.3.4. The size is not looked at: `free` finds it, whatever the caller believes it to be. By the name of `free`, for
+/// the reason given at [`reallocarray`].
 ///
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+    let by_name: unsafe extern "C" fn(*mut c_void) = black_box(free);
     // SAFETY: the caller's promise.
-    unsafe { c_face::free(block.cast()) }
+    unsafe { by_name(block) }
 }
 
 /// C23 7.24.3.5. Alignment and size are not looked at.
@@ -174,9 +183,9 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { c_face::free(block.cast()) }
+    unsafe { free_sized(block, size) }
 }
 
 /// malloc_good_size of macOS: how many bytes a block for `size` bytes has.
@@ -313,4 +322,32 @@ pub extern "C" fn terrace_check() -> usize {
 #[inline(never)]
 pub extern "C" fn terrace_on_error() {
     core::hint::black_box(());
+}
+
+/// Switches the history on: each thread's last `events` events are kept; 0 switches it off.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_history_start(events: c_uint) {
+    c_face::history_start(events);
+}
+
+/// Switches the history off; what was recorded can still be read.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_history_stop() {
+    c_face::history_stop();
+}
+
+/// Writes the last `most` events of blocks in which the address lies, or lay; gives how many events there are.
+///
+/// # Safety
+/// `events` must have room for `most` events.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn terrace_history_of(address: *const c_void, events: *mut Event, most: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { c_face::history_of(address.cast(), events, most) }
+}
+
+/// Prints the events of blocks in which the address lies, or lay, to standard error; for NULL all events.
+#[unsafe(no_mangle)]
+pub extern "C" fn terrace_history_print(address: *const c_void) {
+    c_face::history_print(address.cast());
 }

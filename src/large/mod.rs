@@ -116,6 +116,11 @@ impl Large {
         Self { inner: Mutex::new(inner), kernel_refuses_moves: AtomicU32::new(0) }
     }
 
+    /// Hides the books from memcheck, which would take the addresses in them for the program's own and the blocks for reachable.
+    pub(crate) fn hide(&self) {
+        os::valgrind::nobodys(NonNull::from_ref(self).cast(), size_of::<Self>());
+    }
+
     /// Maps a block of at least `size` bytes, aligned to `align` (and to a page at least).
     pub(crate) fn allocate(&self, size: usize, align: usize) -> Option<Block> {
         if size > MAX_SIZE || align > MAX_SIZE {

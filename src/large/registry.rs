@@ -5,6 +5,7 @@
 //! away and enters it afterwards, so no two threads ever see the same address as theirs. Guarded by the lock of `Large`.
 
 use crate::metadata;
+use crate::os::valgrind;
 use crate::sync::Cell;
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -135,6 +136,10 @@ impl Registry {
 
     fn new_entry() -> Option<&'static Entry> {
         let entry = metadata::allocate::<Entry>()?;
+        if valgrind::is_memcheck() {
+            // As for `Large::hide`.
+            valgrind::nobodys(entry.cast(), size_of::<Entry>());
+        }
         // SAFETY: the memory is zeroed, which is an entry of nothing, and lives for ever.
         Some(unsafe { entry.as_ref() })
     }

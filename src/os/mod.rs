@@ -14,6 +14,7 @@ mod simulated_pages;
 mod sleep;
 mod text;
 mod thread;
+pub(crate) mod valgrind;
 
 pub(crate) use control_group::memory as memory_of_process;
 pub(crate) use debug::{catch_refused_access, forbid, refused_address, trap};
@@ -33,8 +34,8 @@ pub(crate) use text::{
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
-    abort, clock_ms, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key, thread_key_delete,
-    thread_key_set, thread_number, yield_now,
+    abort, clock_ms, clock_ns, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key,
+    thread_key_delete, thread_key_set, thread_number, yield_now,
 };
 
 use crate::layout::CallsLayout;

@@ -18,8 +18,10 @@ use super::{Owner, PURGER, ThreadCache, fork};
 use crate::arena::{ARENAS, Slab};
 use crate::block::{BlockPtr, Chain};
 use crate::inspect::root;
+use crate::large::LARGE;
 use crate::layout::CachesLayout;
 use crate::options::OPTIONS;
+use crate::os::valgrind::{self, Unreported};
 use crate::size_class::SizeClass;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
 use crate::{metadata, os};
@@ -255,6 +257,10 @@ fn attach() -> Option<&'static ThreadCache> {
         PURGER.begin_process();
         root::begin();
         OPTIONS.read_environment();
+        if valgrind::detect() {
+            OPTIONS.attend_for_memcheck();
+            LARGE.hide();
+        }
         ARENAS.initialise(OPTIONS.source());
     });
     let cache = CACHES.claim_dormant().or_else(|| CACHES.make())?;
@@ -297,6 +303,7 @@ unsafe extern "C" fn thread_ends(cache: *mut c_void) {
     if cache.farewells.replace(1) == 0 && ask_for_destructor(cache) {
         return;
     }
+    let _unreported = Unreported::begin();
     slot::set(&DEAD);
     leave_dormant(cache);
     if CACHES.are_all_dormant() {

@@ -44,11 +44,13 @@ pub(crate) use {inbox::Inbox, purger::Purger};
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
 use crate::attended::{self as calls, Caller, with_caller};
 use crate::block::{BlockPtr, blocks_from};
+use crate::history::Ring;
 use crate::large::LARGE;
 use crate::layout::CacheLayout;
 use crate::limit::LIMIT;
 use crate::options::OPTIONS;
 use crate::os;
+use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
 use crate::size_class::{self, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
@@ -74,6 +76,8 @@ pub(crate) struct ThreadCache {
     old_bytes: Cell<usize>,
     /// The arena that the thread asks first.
     arena: Cell<usize>,
+    /// Where the thread writes down what it does, once it has (`src/history/`). It stays when the thread ends.
+    ring: Cell<Option<&'static Ring>>,
     /// Slow calls since the cache was made; the clock is looked at every so many.
     slow_calls: Cell<u32>,
     /// When the thread last did its housekeeping, in milliseconds of the coarse clock.
@@ -243,6 +247,18 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
     }
 }
 
+/// Where the calling thread keeps its ring of events; `None` for a thread without a cache.
+pub(crate) fn own_ring() -> Option<&'static Cell<Option<&'static Ring>>> {
+    lifecycle::own().map(|cache| &cache.ring)
+}
+
+/// Whether the slab of a block is the calling thread's.
+pub(crate) fn has_slab_of(start: NonNull<u8>) -> bool {
+    // SAFETY: blocks of slabs lie in registered segments.
+    let slab = unsafe { slab_containing(start) };
+    lifecycle::own().is_some_and(|cache| cache.owns(slab))
+}
+
 /// Has no thread's end call into this library any more.
 pub(crate) fn stop() {
     lifecycle::forget_exit_key();
@@ -263,6 +279,7 @@ const CALLS_OF_A_RUN: u32 = 8;
 
 /// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.
 pub(crate) fn tick() {
+    let _unreported = Unreported::begin();
     PURGER.note();
     if let Some(cache) = lifecycle::own() {
         cache.count_calls(CALLS_OF_A_RUN);
@@ -272,11 +289,13 @@ pub(crate) fn tick() {
 
 /// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
 pub(crate) fn reclaim() {
+    let _unreported = Unreported::begin();
     CACHES.some().for_each(ThreadCache::reclaim_if_idle);
 }
 
 /// Sends home what the calling thread has freed of other threads' blocks.
 pub(crate) fn send_off() {
+    let _unreported = Unreported::begin();
     if let Some(cache) = lifecycle::own() {
         cache.outbox.drain().for_each(|parcel| cache.send(parcel));
     }
@@ -285,6 +304,7 @@ pub(crate) fn send_off() {
 /// Settles all that the calling thread holds and what others sent to any thread, and gives back the memory of all free pages
 /// in slabs; says how many pages those were.
 pub(crate) fn flush() -> usize {
+    let _unreported = Unreported::begin();
     if let Some(cache) = lifecycle::own() {
         cache.empty_out();
     }
@@ -469,6 +489,7 @@ impl ThreadCache {
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
             arena: Cell::new(0),
+            ring: Cell::new(None),
             slow_calls: Cell::new(0),
             last_housekeeping: Cell::new(0),
             busy: [const { Cell::new(false) }; size_class::COUNT],

@@ -22,10 +22,12 @@
 
 use super::slot::{self, DEAD};
 use super::{CACHES, lifecycle};
-use crate::arena::ARENAS;
+use crate::arena::{ARENAS, PAGE};
+use crate::history;
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
+use crate::os::valgrind::Unreported;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, is_forking};
 use core::ffi::c_void;
 
@@ -211,11 +213,11 @@ fn return_what_is_due() -> bool {
     /// What it looks through of a cache, and returns of an arena, before others have their turn; see `settling`.
     const BUDGET: usize = 1 << 18;
     let (now, delay) = (os::clock_ms(), OPTIONS.purge_delay_ms());
-    for cache in CACHES.iter().filter(|cache| cache.is_idle(now)) {
-        cache.keep_house_of_idle(now, delay, BUDGET);
-    }
-    ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, BUDGET, false);
-    LARGE.purge(delay);
+    let _unreported = Unreported::begin();
+    let idle = CACHES.iter().filter(|cache| cache.is_idle(now));
+    let from_slabs: usize = idle.map(|cache| cache.keep_house_of_idle(now, delay, BUDGET)).sum();
+    let from_arenas = ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, BUDGET, false);
+    history::record_purge((from_slabs + from_arenas) * PAGE + LARGE.purge(delay));
     is_something_left()
 }
 

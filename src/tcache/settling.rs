@@ -7,8 +7,9 @@
 use super::magazine::List;
 use super::slab_sets::{Settled, SlabSets};
 use super::{CACHES, PURGER, ThreadCache, freed_twice, known, lifecycle};
-use crate::arena::{ARENAS, slab_containing};
+use crate::arena::{ARENAS, PAGE, slab_containing};
 use crate::block::{Chain, blocks_from};
+use crate::history;
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
@@ -180,21 +181,21 @@ impl ThreadCache {
             }
             self.busy[class.index()].set(false);
         }
-        {
+        let mut pages = {
             let mut slabs = self.slabs.lock();
             for class in SizeClass::all() {
                 if idle[class.index()] {
                     self.settle_arrivals(&mut slabs, class);
                 }
             }
-            slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET);
-        }
+            slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET)
+        };
         self.return_reserve();
         for cache in CACHES.idle(now) {
-            cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);
+            pages += cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);
         }
-        ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
-        LARGE.purge(delay);
+        pages += ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
+        history::record_purge(pages * PAGE + LARGE.purge(delay));
     }
 
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {

@@ -1,0 +1,264 @@
+//! History: what happened to blocks lately, thread by thread.
+//!
+//! While it is on (`TERRACE_HISTORY`, or [`start`]) every call is attended (`src/attended/`) and writes an event into the ring of its
+//! thread's cache (`ring.rs`). Readers merge the rings by time. The command reads them from outside, by the addresses in
+//! `HISTORY`: both layouts are fixed and have a version. Nothing here allocates through the allocator, and no lock is held while an
+//! event is shown, so whoever is shown it may allocate.
+
+mod ring;
+
+pub(crate) use ring::{Ring, Rings};
+
+use crate::heap;
+use crate::options::OPTIONS;
+use crate::os;
+use crate::report;
+use crate::sync::{Cell, Mutex};
+use crate::tcache;
+use core::fmt;
+use core::ptr;
+use ring::WORDS;
+
+/// Where the rings of this process are found. Version 1 of the layout.
+#[repr(C)]
+pub(crate) struct History {
+    magic: [u8; 8],
+    version: u32,
+    /// Bytes of a ring's beginning, and words of a slot with its version.
+    ring_bytes: u16,
+    slot_words: u16,
+    rings: Rings,
+    /// The ring of threads that have no cache any more. Its lock is only tried, so that nobody waits for it across a `fork`.
+    orphans: Mutex<Cell<Option<&'static Ring>>>,
+}
+
+/// The history of this process.
+pub(crate) static HISTORY: History = History {
+    magic: *b"TERRHIST",
+    version: 1,
+    ring_bytes: size_of::<Ring>() as u16,
+    slot_words: WORDS as u16 + 1,
+    rings: Rings::new(),
+    orphans: Mutex::new(Cell::new(None)),
+};
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A block was given to the program.
+    Allocation = 1,
+    /// A block was freed by a thread that has its slab, or that has a run of pages or a mapping of its own.
+    Free = 2,
+    /// A block was freed by another thread than the one that has its slab.
+    RemoteFree = 3,
+    /// A block was resized; `other` is where it was before.
+    Resize = 4,
+    /// Free memory was returned to the kernel.
+    Purge = 5,
+}
+
+impl Kind {
+    /// Its name, as it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Allocation => "allocation",
+            Kind::Free => "free",
+            Kind::RemoteFree => "remote free",
+            Kind::Resize => "resize",
+            Kind::Purge => "purge",
+        }
+    }
+
+    fn of(number: u64) -> Option<Self> {
+        [Kind::Allocation, Kind::Free, Kind::RemoteFree, Kind::Resize, Kind::Purge]
+            .into_iter()
+            .find(|kind| *kind as u64 == number)
+    }
+}
+
+/// One thing that happened. The layout is that of `struct terrace_event` in `terrace.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+#[non_exhaustive]
+pub struct Event {
+    /// When, in nanoseconds of the monotonic clock.
+    pub time_ns: u64,
+    /// The block's first byte; 0 for a purge.
+    pub address: usize,
+    /// The bytes that were asked for; of a freed block those that it had; of a purge those that were returned.
+    pub size: usize,
+    /// For a resize, where the block was before; 0 otherwise.
+    pub other: usize,
+    /// What.
+    pub kind: Kind,
+    /// Which thread, by the kernel's number.
+    pub thread: u32,
+}
+
+impl Event {
+    /// Whether it happened to a block that the address lies in.
+    fn concerns(&self, address: usize) -> bool {
+        self.kind != Kind::Purge
+            && (address == self.other && address != 0 || address.wrapping_sub(self.address) < self.size.max(1))
+    }
+
+    fn words(&self) -> [u64; WORDS] {
+        let about = self.kind as u64 | u64::from(self.thread) << 32;
+        [self.time_ns, self.address as u64, self.size as u64, self.other as u64, about]
+    }
+
+    fn of(words: &[u64; WORDS]) -> Option<Self> {
+        let [time_ns, address, size, other, about] = *words;
+        Some(Self {
+            time_ns,
+            address: address as usize,
+            size: size as usize,
+            other: other as usize,
+            kind: Kind::of(about & 0xff)?,
+            thread: (about >> 32) as u32,
+        })
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, microseconds) = (self.time_ns / 1_000_000_000, self.time_ns / 1000 % 1_000_000);
+        let Self { address, size, thread, .. } = self;
+        write!(f, "{seconds}.{microseconds:06} s  thread {thread}  {:<11}", self.kind.name())?;
+        match self.kind {
+            Kind::Purge => write!(f, "  {size} bytes returned to the kernel"),
+            Kind::Resize => write!(f, "  {address:#x}  {size} bytes, before at {:#x}", self.other),
+            _ => write!(f, "  {address:#x}  {size} bytes"),
+        }
+    }
+}
+
+/// Switches the history on: each thread's last `events` events are kept. A ring that is there already keeps its size. 0 events
+/// switch it off, as [`stop`] does.
+///
+/// Threads that run meanwhile first use up what they have at hand; what they do till then is not recorded.
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: terrace::Terrace = terrace::Terrace;
+/// terrace::history::start(1000);
+/// let block = Box::new([0_u8; 1000]);
+/// let mut kinds = Vec::new();
+/// terrace::history::of(&raw const *block, |event| kinds.push((event.kind, event.size)));
+/// assert_eq!(kinds.last(), Some(&(terrace::history::Kind::Allocation, 1000)));
+/// terrace::history::stop();
+/// ```
+pub fn start(events: u32) {
+    heap::set_number("history", events as usize);
+}
+
+/// Switches the history off. What was recorded stays, to be read.
+pub fn stop() {
+    heap::set_number("history", 0);
+}
+
+/// Shows each event that is kept of any thread, in the order of time. What happens meanwhile is not shown.
+pub fn for_each(mut show: impl FnMut(&Event)) {
+    let end = os::clock_ns();
+    let mut last = (0, ptr::null(), 0);
+    while let Some((mark, event)) = next(last, end) {
+        show(&event);
+        last = mark;
+    }
+}
+
+/// Shows each event that is kept of blocks in which the address lies, or lay, in the order of time.
+pub fn of<T: ?Sized>(address: *const T, mut show: impl FnMut(&Event)) {
+    let address = address.cast::<u8>().addr();
+    for_each(|event| {
+        if event.concerns(address) {
+            show(event);
+        }
+    });
+}
+
+/// An event's place in the order of time: when, in which ring, its number there plus one.
+type Mark = (u64, *const Ring, u64);
+
+/// The first event after a mark, and not after `end`.
+fn next(last: Mark, end: u64) -> Option<(Mark, Event)> {
+    let mut found: Option<(Mark, Event)> = None;
+    for ring in HISTORY.rings.iter() {
+        if let Some((mark, event)) = next_in(ring, last)
+            && event.time_ns <= end
+            && found.is_none_or(|(earlier, _)| mark < earlier)
+        {
+            found = Some((mark, event));
+        }
+    }
+    found
+}
+
+/// The first event of a ring after a mark: its events are in the order of time.
+fn next_in(ring: &Ring, last: Mark) -> Option<(Mark, Event)> {
+    let mark_of = |number, time_ns| (time_ns, ptr::from_ref(ring), number + 1);
+    let mut numbers = ring.numbers();
+    while numbers.start < numbers.end {
+        let middle = numbers.start + (numbers.end - numbers.start) / 2;
+        let mut time = [0];
+        // What was overwritten is older than all that is left.
+        if !ring.read(middle, &mut time) || mark_of(middle, time[0]) <= last {
+            numbers.start = middle + 1;
+        } else {
+            numbers.end = middle;
+        }
+    }
+    // It may be overwritten between the search and this; then a later one is the first.
+    ring.numbers().filter(|&number| number >= numbers.start).find_map(|number| {
+        let mut words = [0; WORDS];
+        let event = ring.read(number, &mut words).then(|| Event::of(&words))??;
+        Some((mark_of(number, event.time_ns), event))
+    })
+}
+
+/// Writes down what happened to a block, if the history is on.
+pub(crate) fn record(kind: Kind, address: usize, size: usize, other: usize) {
+    if !OPTIONS.history_on() {
+        return;
+    }
+    let mut event = Event { time_ns: 0, address, size, other, kind, thread: os::thread_id() };
+    let mut write = |place: &Cell<Option<&'static Ring>>| {
+        let ring = place.get().or_else(|| HISTORY.rings.make(OPTIONS.history_events()));
+        place.set(ring);
+        if let Some(ring) = ring {
+            // Read last, so that a ring's events are in the order of time.
+            event.time_ns = os::clock_ns();
+            ring.write(&event.words());
+        }
+    };
+    match tcache::own_ring() {
+        Some(place) => write(place),
+        None => {
+            if let Some(place) = HISTORY.orphans.try_lock() {
+                write(&place);
+            }
+        }
+    }
+}
+
+/// Writes down that so many bytes went back to the kernel, if any did.
+pub(crate) fn record_purge(bytes: usize) {
+    if bytes > 0 {
+        record(Kind::Purge, 0, bytes, 0);
+    }
+}
+
+/// Tells on standard error what is known of the block at an address: its last few events.
+pub(crate) fn tell_of(address: *const u8) {
+    /// More than an allocation, a free, and those of the block before and after.
+    const LAST: usize = 8;
+    let mut count = 0_usize;
+    of(address, |_| count += 1);
+    let mut skip = count.saturating_sub(LAST);
+    of(address, |event| match skip.checked_sub(1) {
+        Some(left) => skip = left,
+        None => report::say(format_args!("history: {event}")),
+    });
+}
