@@ -126,8 +126,9 @@ fn rust_program(test: &str, fault: impl FnOnce(), errors: RangeInclusive<usize>,
 fn a_vector_read_behind_its_end_is_reported() {
     let fault = || {
         let bytes = std::hint::black_box(vec![7_u8; 40]);
+        let behind = bytes.as_ptr().wrapping_add(40);
         // SAFETY: none: this is the fault.
-        std::hint::black_box(unsafe { bytes.as_ptr().add(40).read_volatile() });
+        std::hint::black_box(unsafe { behind.read_volatile() });
     };
     let facts = ["Invalid read of size 1", "is 0 bytes after a block of size 40 alloc'd"];
     rust_program("a_vector_read_behind_its_end_is_reported", fault, 1..=1, &facts);
@@ -139,8 +140,9 @@ fn a_box_read_after_its_drop_is_reported() {
         let value = Box::into_raw(Box::new([1_u64; 100]));
         // SAFETY: it was a box.
         drop(unsafe { Box::from_raw(value) });
+        let last = value.cast::<u64>().wrapping_add(99);
         // SAFETY: none: this is the fault.
-        std::hint::black_box(unsafe { value.cast::<u64>().add(99).read_volatile() });
+        std::hint::black_box(unsafe { last.read_volatile() });
     };
     let facts = ["Invalid read of size 8", "is 792 bytes inside a block of size 800 free'd"];
     rust_program("a_box_read_after_its_drop_is_reported", fault, 1..=1, &facts);
@@ -161,7 +163,7 @@ fn layouts_that_lie_at_the_bounds_of_the_layers_are_given_and_taken_back() {
             let grown = unsafe { Terrace.realloc(block, layout, size + 1) };
             assert!(grown.addr().is_multiple_of(align));
             // SAFETY: the block has one byte more than before.
-            unsafe { grown.add(size).write(2) };
+            unsafe { grown.wrapping_add(size).write(2) };
             // SAFETY: it is a block of this layout.
             unsafe { Terrace.dealloc(grown, Layout::from_size_align(size + 1, align).unwrap()) };
         }
