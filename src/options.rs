@@ -39,6 +39,8 @@ pub(crate) struct Options {
     attended: AtomicU32,
     /// Events that a ring of the history keeps.
     history: AtomicU32,
+    /// Events that are printed at exit.
+    history_at_exit: AtomicU32,
     check_action: AtomicU32,
     /// Bytes that the quarantine holds at most, and the calls from one self-check to the next.
     quarantine_bytes: AtomicUsize,
@@ -98,7 +100,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 15] = [
+static TABLE: [OptionDescription; 16] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -194,6 +196,17 @@ static TABLE: [OptionDescription; 15] = [
         default: "0",
         meaning: "unless 0, so many of each thread's last events are kept, to be shown; slow",
         kind: Kind::Number { least: 0, most: MAX_EVENTS, store: Options::store_history },
+    },
+    OptionDescription {
+        name: "history_at_exit",
+        values: "a number of events",
+        default: "0",
+        meaning: "prints so many of the last events of all threads at exit, to standard error",
+        kind: Kind::Number {
+            least: 0,
+            most: u32::MAX as usize,
+            store: |o, n| o.history_at_exit.store(n as u32, Ordering::Relaxed),
+        },
     },
     OptionDescription {
         name: "check_action",
@@ -329,6 +342,7 @@ impl Options {
             mmap_max: AtomicUsize::new(usize::MAX),
             attended: AtomicU32::new(0),
             history: AtomicU32::new(0),
+            history_at_exit: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
             quarantine_bytes: AtomicUsize::new(16 << 20),
             self_check_calls: AtomicUsize::new(1000),
@@ -434,6 +448,11 @@ impl Options {
     /// How many events a ring keeps.
     pub(crate) fn history_events(&self) -> u64 {
         self.history.load(Ordering::Relaxed).max(1).into()
+    }
+
+    /// How many events are printed at exit.
+    pub(crate) fn history_at_exit(&self) -> usize {
+        self.history_at_exit.load(Ordering::Relaxed) as usize
     }
 
     /// Has calls attended from here on: the process runs under memcheck.

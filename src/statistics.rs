@@ -1,6 +1,7 @@
 //! Statistics: what the heap holds and what it did, gathered on demand from counters that the slow paths keep.
 
 use crate::arena::ARENAS;
+use crate::history;
 use crate::large::LARGE;
 use crate::metadata::METADATA_BYTES;
 use crate::options::{OPTIONS, STATS_LEN};
@@ -269,11 +270,12 @@ impl fmt::Display for Statistics {
     }
 }
 
-/// Has the statistics printed at exit, if the options, which must have been read, ask for it by then. May allocate.
+/// Has the statistics, or the history, printed at exit, if the options, which must have been read, ask for it by then. May allocate.
 pub(crate) fn register_exit_report() {
     /// 1 once the function is registered. Set and read by any thread; `Relaxed`, since it only keeps the second one away.
     static REGISTERED: AtomicU32 = AtomicU32::new(0);
-    if OPTIONS.stats(&mut [0; STATS_LEN]).is_some() && REGISTERED.swap(1, Ordering::Relaxed) == 0 {
+    let wanted = OPTIONS.stats(&mut [0; STATS_LEN]).is_some() || OPTIONS.history_at_exit() > 0;
+    if wanted && REGISTERED.swap(1, Ordering::Relaxed) == 0 {
         // Where there is no memory to remember the function, nothing is printed.
         let _ = os::on_exit(report_at_exit);
     }
@@ -295,6 +297,9 @@ impl Write for Page {
 }
 
 extern "C" fn report_at_exit() {
+    if let last @ 1.. = OPTIONS.history_at_exit() {
+        history::tell_last(last, |_| true);
+    }
     let mut place = [0; STATS_LEN];
     let Some(place) = OPTIONS.stats(&mut place) else { return };
     print(

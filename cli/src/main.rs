@@ -4,6 +4,7 @@
 //! ([`library`]), which file a command's name stands for ([`search_path`]), what kind of program that is ([`image`]).
 
 mod failure;
+mod history;
 mod image;
 mod inspect;
 mod install;
@@ -42,6 +43,7 @@ enum Subcommands {
     Stats(inspect::StatsArguments),
     Top(inspect::TopArguments),
     Dump(inspect::DumpArguments),
+    History(history::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Subcommands::Stats(arguments) => inspect::stats(&arguments),
         Subcommands::Top(arguments) => inspect::top(&arguments),
         Subcommands::Dump(arguments) => inspect::dump(&arguments),
+        Subcommands::History(arguments) => history::history(&arguments),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };
     say(format_args!("terrace: {failure}\n"));

@@ -32,6 +32,11 @@ pub struct Arguments {
     #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     check: Option<String>,
 
+    /// Keep the last EVENTS events of each thread's heap, for `terrace history`, and print the last ones of all at exit
+    #[arg(long, value_name = "EVENTS", num_args = 0..=1, require_equals = true, default_missing_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    history: Option<u32>,
+
     /// The shared library to use, instead of the one beside this command or in ../lib or ../lib/terrace
     #[arg(long, value_name = "PATH")]
     lib: Option<PathBuf>,
@@ -40,6 +45,9 @@ pub struct Arguments {
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
+
+/// Events that are printed when a command with a history ends.
+const SHOWN_AT_EXIT: u32 = 30;
 
 /// Runs the command; returns only when that was not possible.
 pub fn run(arguments: Arguments) -> Result<Infallible, Failure> {
@@ -59,6 +67,9 @@ pub fn run(arguments: Arguments) -> Result<Infallible, Failure> {
 
     if let Some(checks) = arguments.check {
         command.env("TERRACE_CHECK", checks);
+    }
+    if let Some(events) = arguments.history {
+        command.env("TERRACE_HISTORY", events.to_string()).env("TERRACE_HISTORY_AT_EXIT", SHOWN_AT_EXIT.to_string());
     }
 
     if !arguments.stats {

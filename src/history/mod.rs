@@ -5,6 +5,8 @@
 //! `HISTORY`: both layouts are fixed and have a version. Nothing here allocates through the allocator, and no lock is held while an
 //! event is shown, so whoever is shown it may allocate.
 
+#[doc(hidden)]
+pub mod outside;
 mod ring;
 
 pub(crate) use ring::{Ring, Rings};
@@ -19,10 +21,12 @@ use core::fmt;
 use core::ptr;
 use ring::WORDS;
 
-/// Where the rings of this process are found. Version 1 of the layout.
+/// Where the rings of this process are found. Who reads it from outside finds it in the writable mappings of files by its magic with
+/// its own address behind that.
 #[repr(C)]
 pub(crate) struct History {
-    magic: [u8; 8],
+    magic: [u8; 16],
+    address: *const History,
     version: u32,
     /// Bytes of a ring's beginning, and words of a slot with its version.
     ring_bytes: u16,
@@ -32,10 +36,14 @@ pub(crate) struct History {
     orphans: Mutex<Cell<Option<&'static Ring>>>,
 }
 
+// SAFETY: the pointer is never dereferenced here; all else is constant, atomic or locked.
+unsafe impl Sync for History {}
+
 /// The history of this process.
 pub(crate) static HISTORY: History = History {
-    magic: *b"TERRHIST",
-    version: 1,
+    magic: outside::MAGIC,
+    address: &raw const HISTORY,
+    version: outside::VERSION,
     ring_bytes: size_of::<Ring>() as u16,
     slot_words: WORDS as u16 + 1,
     rings: Rings::new(),
@@ -98,8 +106,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether it happened to a block that the address lies in.
-    fn concerns(&self, address: usize) -> bool {
+    /// Whether it happened to a block that the address lies in, or lay.
+    pub fn concerns(&self, address: usize) -> bool {
         self.kind != Kind::Purge
             && (address == self.other && address != 0 || address.wrapping_sub(self.address) < self.size.max(1))
     }
@@ -254,11 +262,17 @@ pub(crate) fn record_purge(bytes: usize) {
 pub(crate) fn tell_of(address: *const u8) {
     /// More than an allocation, a free, and those of the block before and after.
     const LAST: usize = 8;
+    tell_last(LAST, |event| event.concerns(address.addr()));
+}
+
+/// Tells on standard error the last events of those that are wanted, in the order of time.
+pub(crate) fn tell_last(last: usize, wanted: impl Fn(&Event) -> bool) {
     let mut count = 0_usize;
-    of(address, |_| count += 1);
-    let mut skip = count.saturating_sub(LAST);
-    of(address, |event| match skip.checked_sub(1) {
-        Some(left) => skip = left,
-        None => report::say(format_args!("history: {event}")),
+    for_each(|event| count += usize::from(wanted(event)));
+    let mut skip = count.saturating_sub(last);
+    for_each(|event| match (wanted(event), skip) {
+        (false, _) => {}
+        (true, 0) => report::say(format_args!("history: {event}")),
+        (true, _) => skip -= 1,
     });
 }

@@ -18,6 +18,7 @@
 
 use crate::os;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 /// Words of an event, in units of 8 bytes.
@@ -25,7 +26,7 @@ pub(crate) const WORDS: usize = 5;
 
 /// Where one event lies.
 #[repr(C)]
-struct Slot {
+pub(super) struct Slot {
     /// See the head of this file. Written by the ring's thread, read by anybody.
     version: AtomicU64,
     /// Written by the ring's thread with `Release`, read by anybody with `Acquire`: who sees a word of an event also sees, afterwards,
@@ -86,6 +87,11 @@ impl Rings {
 }
 
 impl Ring {
+    /// Where its fields lie, for readers outside of the process.
+    pub(super) const OLDER: usize = offset_of!(Ring, older);
+    pub(super) const CAPACITY: usize = offset_of!(Ring, capacity);
+    pub(super) const WRITTEN: usize = offset_of!(Ring, written);
+
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
     }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod conversation;
+mod history;
 mod signals;
 mod static_program;
 mod statistics;
