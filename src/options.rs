@@ -434,6 +434,7 @@ impl Options {
         (self.attended_bits() & PERTURB_BITS) as u8
     }
 
+    /// A start with no number of its own keeps the size of rings.
     fn store_history(&self, events: usize) {
         if events > 0 {
             self.history.store(events as u32, Ordering::Relaxed);

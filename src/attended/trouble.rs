@@ -105,6 +105,7 @@ pub(super) fn tell_only(call: &str, bug: &Bug, known: &Known) {
         _ => report::say(format_args!("{call}: {}", Sentence(bug, known, call))),
     }
     history_of(known);
+    crate::history::tell_of(known.start.as_ptr());
     let readable = known.place.mapping.is_none() || known.state == State::Live;
     match bug {
         Bug::BadPointer(_) | Bug::Touched(_) if !readable => {}
