@@ -30,6 +30,8 @@ fn body() {
         ("TERRACE_TRIM_THRESHOLD", "8192"),
         ("TERRACE_MMAP_MAX", "7"),
         ("TERRACE_PERTURB", "9"),
+        ("TERRACE_HISTORY", "3"),
+        ("TERRACE_HISTORY_AT_EXIT", "4"),
         ("TERRACE_CHECK_ACTION", "2"),
         ("TERRACE_CHECK", "quarantine=8,self-check=3"),
         ("TERRACE_STATS", "1"),
@@ -60,6 +62,7 @@ fn body() {
     assert!(OPTIONS.has_check(words::ALL) && !OPTIONS.stops_for_debugger());
     assert_eq!((OPTIONS.quarantine_bytes(), OPTIONS.self_check_calls()), (8, 3));
     assert_eq!(OPTIONS.check_action(), (false, true));
+    assert_eq!((OPTIONS.history_events(), OPTIONS.history_at_exit()), (3, 4));
     statistics::register_exit_report();
     OPTIONS.forget_arenas();
     CACHES.set_arena_count();
