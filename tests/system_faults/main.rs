@@ -393,6 +393,9 @@ fn refuse_each(test: &str, further: usize, clears: bool) {
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{said}");
 }
 
+/// When that many runs in a row had no call left to refuse, the last call was found.
+const RUNS_BEYOND_THE_LAST: usize = 16;
+
 /// Says how many calls of each kind were the first to be refused.
 fn refuse_each_here(further: usize, clears: bool) -> [usize; KINDS.len()] {
     // SAFETY: a fresh mapping, which is shared with children.
@@ -410,7 +413,7 @@ fn refuse_each_here(further: usize, clears: bool) -> [usize; KINDS.len()] {
     KERNEL.store(shared.cast(), Ordering::Relaxed);
     let kernel = kernel().expect("it was just made");
     kernel.clears.store(u32::from(clears), Ordering::Relaxed);
-    let mut seen = [0; KINDS.len()];
+    let (mut seen, mut beyond) = ([0; KINDS.len()], 0);
     for first in 0.. {
         kernel.calls.store(0, Ordering::Relaxed);
         kernel.first.store(first, Ordering::Relaxed);
@@ -440,10 +443,15 @@ fn refuse_each_here(further: usize, clears: bool) -> [usize; KINDS.len()] {
             status, 0,
             "call {first} ({name}) was refused, and {further} after it: the process ended with {status:#x}"
         );
-        if kind == 0 {
+        if kind > 0 {
+            (seen[kind - 1], beyond) = (seen[kind - 1] + 1, 0);
+            continue;
+        }
+        // How many calls there are depends on how long the runs take: a purge is due or not.
+        beyond += 1;
+        if beyond == RUNS_BEYOND_THE_LAST {
             break;
         }
-        seen[kind - 1] += 1;
     }
     KERNEL.store(ptr::null_mut(), Ordering::Relaxed);
     seen

@@ -44,7 +44,7 @@ fn a_library_named_by_a_relative_path_is_found_from_any_directory() {
 #[test]
 fn checks_are_handed_on_to_the_command() {
     for (argument, checks) in [("--check=fill,leaks", "fill,leaks"), ("--check", "all")] {
-        let output = output_of(&mut terrace(&["run", argument, "--", "sh", "-c", "echo \"$TERRACE_CHECK\""]));
+        let output = output_of(&mut terrace(&["run", argument, "--", "bash", "-c", "echo \"$TERRACE_CHECK\""]));
         assert_eq!(text(&output.stdout), format!("{checks}\n"));
         assert!(text(&output.stderr).starts_with("terrace: at exit blocks that were not freed: "), "{output:?}");
     }
