@@ -277,6 +277,8 @@ fn reserve() {
         CACHES.unreserve(POOL);
         all && !more
     }
+    assert!(CACHES.reserve(1), "without a word of the options there is a pool");
+    CACHES.unreserve(1);
     crate::options::OPTIONS.set(b"thread_cache_bytes", b"65536").unwrap();
     let taken = model::keep(core::cell::Cell::new(0));
     let life = move || {
@@ -292,4 +294,5 @@ fn reserve() {
     life();
     other.join().unwrap();
     assert!(pool_is_whole());
+    assert_eq!(CACHES.reserved_bytes(), 0);
 }

@@ -26,6 +26,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         control: Control::Bug("the purger stays when all have gone"),
         body: last_thread,
     },
+    || Model {
+        name: "whoever_ends_the_purger_waits_for_the_thread_that_another_started",
+        protocol: "purger",
+        threads: 3,
+        bounds: [Some(1), Some(2)],
+        control: Control::Relaxed("src/tcache/purger.rs", "self.state.compare_exchange(STARTING, next", 0),
+        body: ended_by_another,
+    },
 ];
 
 fn begin() {
@@ -55,6 +63,21 @@ fn put_and_sleep() {
         await_purger(|| LARGE.totals().2 == 0);
     }
     heap::set_option(b"background", b"0").unwrap();
+    assert!(PURGER.is_none());
+    heap::set_option(b"background", b"1").unwrap();
+    PURGER.end_for_good();
+    // A thread that started now would be waited for in vain.
+    PURGER.start_if_wanted();
+}
+
+fn ended_by_another() {
+    for (name, value) in [("background", "1"), ("purge_delay_ms", "0")] {
+        heap::set_option(name.as_bytes(), value.as_bytes()).unwrap();
+    }
+    let other = spawn(|| PURGER.end());
+    PURGER.start_if_wanted();
+    other.join().unwrap();
+    PURGER.end();
     assert!(PURGER.is_none());
 }
 

@@ -305,12 +305,13 @@ pub(crate) fn start_thread(body: extern "C" fn(*mut c_void) -> *mut c_void, _: u
     });
     KERNEL.with_borrow_mut(|kernel| {
         kernel.started.push(Some(thread));
-        Some(kernel.started.len() - 1)
+        // Never zero, which stands for no thread.
+        Some(kernel.started.len())
     })
 }
 
 pub(crate) fn join_thread(thread: usize) {
-    let thread = KERNEL.with_borrow_mut(|kernel| kernel.started[thread].take());
+    let thread = KERNEL.with_borrow_mut(|kernel| kernel.started[thread - 1].take());
     thread.expect("a thread is joined once").join().unwrap();
 }
 

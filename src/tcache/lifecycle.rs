@@ -150,8 +150,8 @@ impl Caches {
     }
 
     /// Bytes that caches have taken from the pool.
-    #[cfg(test)]
-    pub(super) fn reserved_bytes(&self) -> usize {
+    #[cfg(any(test, loom))]
+    pub(crate) fn reserved_bytes(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
     }
 

@@ -174,7 +174,7 @@ impl Purger {
     }
 
     /// Ends it for good, at the process's exit.
-    fn end_for_good(&self) {
+    pub(crate) fn end_for_good(&self) {
         self.end();
         // While it is being started by another thread it is left alone; the kernel ends it.
         let _ = self.state.compare_exchange(NONE, OVER, Ordering::Relaxed, Ordering::Relaxed);
