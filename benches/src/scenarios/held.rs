@@ -107,7 +107,9 @@ mod tests {
     fn a_damaged_block_is_noticed() {
         let block = Held::new(100);
         // SAFETY: the byte belongs to the block.
-        unsafe { block.start.as_ptr().add(99).write(!Held::stamp(block.start)) };
+        let last = unsafe { block.start.as_ptr().add(99) };
+        // SAFETY: as above.
+        unsafe { last.write(!Held::stamp(block.start)) };
         drop(block);
     }
 }
