@@ -261,8 +261,11 @@ mod tests {
         assert_eq!(map_again(middle, page_size()), Occupancy::Mapped);
         assert_eq!(map_again(start, len), Occupancy::Taken);
         assert!(unmap(start, len));
-        let beyond = NonNull::new(ptr::without_provenance_mut((1 << 47) - page_size())).unwrap();
-        assert_eq!(map_again(beyond, len), Occupancy::NoMemory);
+        // The end of the widest address space of any of the targets.
+        let beyond = NonNull::new(ptr::without_provenance_mut((1 << 56) - page_size())).unwrap();
+        let found = map_again(beyond, len);
+        // An emulated kernel may say that the place is taken.
+        assert!(found == Occupancy::NoMemory || found == Occupancy::Taken && cfg!(target_arch = "aarch64"), "{found:?}");
     }
 
     #[test]
