@@ -265,7 +265,10 @@ mod tests {
         let beyond = NonNull::new(ptr::without_provenance_mut((1 << 56) - page_size())).unwrap();
         let found = map_again(beyond, len);
         // An emulated kernel may say that the place is taken.
-        assert!(found == Occupancy::NoMemory || found == Occupancy::Taken && cfg!(target_arch = "aarch64"), "{found:?}");
+        assert!(
+            found == Occupancy::NoMemory || found == Occupancy::Taken && cfg!(target_arch = "aarch64"),
+            "{found:?}"
+        );
     }
 
     #[test]
