@@ -18,10 +18,22 @@ use terrace_core::c_face;
 #[link(name = "c")]
 unsafe extern "C" {}
 
-/// Named by unwinding tables that unoptimised builds keep; nothing unwinds, so it is never called.
-#[cfg(debug_assertions)]
-#[unsafe(no_mangle)]
-pub extern "C" fn rust_eh_personality() {}
+// Named by unwinding tables that the standard library's own code brings along in some builds. Nothing unwinds out of this library;
+// what unwinds through it (the end of a cancelled thread) is told to go on. Weak, since a Rust program has its own.
+core::arch::global_asm!(
+    ".pushsection .text.rust_eh_personality,\"ax\",@progbits",
+    ".weak rust_eh_personality",
+    ".hidden rust_eh_personality",
+    ".type rust_eh_personality, %function",
+    "rust_eh_personality:",
+    #[cfg(target_arch = "x86_64")]
+    "mov eax, 8",
+    #[cfg(target_arch = "aarch64")]
+    "mov w0, #8",
+    "ret",
+    ".size rust_eh_personality, . - rust_eh_personality",
+    ".popsection",
+);
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
