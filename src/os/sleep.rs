@@ -66,7 +66,9 @@ fn create(body: extern "C" fn(*mut c_void) -> *mut c_void, stack: Option<usize>)
         // SAFETY: as above; a size that is too small is refused.
         unsafe { libc::pthread_attr_setstacksize(&mut attributes, stack) };
     }
-    let mut thread = 0;
+    // A number in one C library, a pointer in another.
+    // SAFETY: either may be zero.
+    let mut thread = unsafe { core::mem::zeroed::<libc::pthread_t>() };
     // SAFETY: the attributes are valid; the body stays loaded until the thread is joined.
     let failed = unsafe { libc::pthread_create(&mut thread, &attributes, body, core::ptr::null_mut()) } != 0;
     // SAFETY: as above.
