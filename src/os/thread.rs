@@ -33,8 +33,9 @@ pub(crate) fn thread_number() -> usize {
 
 /// The calling thread's number, as the kernel counts threads of all processes.
 pub(crate) fn thread_id() -> u32 {
+    // The C library's function of that name is missing from musl's older versions.
     // SAFETY: no preconditions.
-    unsafe { libc::gettid() as u32 }
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
 pub(crate) fn process_id() -> i32 {
