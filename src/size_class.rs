@@ -90,6 +90,7 @@ impl SizeClass {
     }
 
     /// The class that serves a Rust layout: alignments of at most 8 may use the odd multiples of 8.
+    #[inline(always)]
     pub const fn of_layout(size: usize, align: usize) -> Option<Self> {
         if size > MAX_SMALL || align > MAX_SMALL_ALIGN {
             return None;
