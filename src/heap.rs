@@ -7,7 +7,7 @@
 //! | any | any | a mapping of its own |
 
 use crate::arena::{
-    self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Place, RunState, SEGMENT_SIZE,
+    self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Pages, Place, RunState,
     slab_containing, slice_index,
 };
 use crate::attended::{self, Caller, with_caller};
@@ -19,6 +19,7 @@ use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
 use crate::size_class::{SizeClass, TABLE_MAX};
+use crate::sync::Cell;
 use crate::tcache::{self, CACHES, PURGER};
 use core::ptr::{self, NonNull};
 
@@ -141,6 +142,7 @@ pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh>
     });
     if let Some(block) = block {
         LIMIT.heed();
+        ARENAS.yield_bytes(block.fresh);
         return Some(Fresh { start: block.start, zeroed: block.zeroed });
     }
     // No mapping is to be had. Free pages that an arena still has may hold the block.
@@ -150,19 +152,20 @@ pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh>
 pub(crate) fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
     let (pages, align) = (size.div_ceil(PAGE).max(1), align.div_ceil(PAGE).max(1));
     let run = tcache::with_arena_hint(|hint| {
-        let take = |growth| ARENAS.take(hint, pages, align, RunState::Medium, growth);
-        take(Growth::Denied).or_else(|| {
-            if !may_grow {
-                return None;
-            }
-            tcache::reclaim();
-            take(Growth::Denied).or_else(|| {
-                LARGE.yield_bytes(SEGMENT_SIZE);
-                take(Growth::Allowed).inspect(|_| LIMIT.heed())
-            })
-        })
+        ARENAS
+            .take(hint, pages, align, RunState::Medium, Growth::Denied)
+            .or_else(|| if may_grow { reclaim_or_grow(hint, pages, align) } else { None })
     })?;
+    LARGE.yield_bytes(run.owed);
     Some(Fresh { start: run.start, zeroed: run.zeroed })
+}
+
+#[cold]
+#[inline(never)]
+fn reclaim_or_grow(hint: &Cell<usize>, pages: usize, align: usize) -> Option<Pages> {
+    tcache::reclaim();
+    let take = |growth| ARENAS.take(hint, pages, align, RunState::Medium, growth);
+    take(Growth::Denied).or_else(|| take(Growth::Allowed).inspect(|_| LIMIT.heed()))
 }
 
 /// Frees the block at an address, whatever it is; NULL is nothing. Anything that is no block is reported and aborts.
@@ -395,7 +398,7 @@ unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
         return start.as_ptr();
     }
     if let (Block::Large(_), true) = (&block, size > OPTIONS.mmap_threshold())
-        && let Some(moved) = LARGE.resize(start, size)
+        && let Some(moved) = resize_large(start, size)
     {
         return moved.as_ptr();
     }
@@ -436,7 +439,7 @@ unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: 
             return start.as_ptr();
         }
         if let (Block::Large(_), true) = (&block, align <= os::page_size() && size > OPTIONS.mmap_threshold())
-            && let Some(moved) = LARGE.resize(start, size)
+            && let Some(moved) = resize_large(start, size)
         {
             return moved.as_ptr();
         }
@@ -444,6 +447,12 @@ unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: 
     let new = allocate_layout(size, align);
     // SAFETY: both blocks are the caller's and hold that many bytes.
     unsafe { move_block(start, new, old_size.min(size)) }
+}
+
+fn resize_large(start: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+    let block = LARGE.resize(start, size)?;
+    ARENAS.yield_bytes(block.fresh);
+    Some(block.start)
 }
 
 /// Makes a medium block hold `size` bytes where it lies, or finds that a large one does so closely enough.

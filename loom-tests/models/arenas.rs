@@ -106,7 +106,7 @@ fn all_is_free() {
 
 fn claim_release_purge() {
     let (owner, class) = (NonNull::<Owner>::dangling(), SizeClass::of(PAGE).unwrap());
-    let slab = |owner| ARENAS.take_slab(&Cell::new(0), class, owner, Growth::Allowed).expect("there is memory");
+    let slab = |owner| ARENAS.take_slab(&Cell::new(0), class, owner, Growth::Allowed).expect("there is memory").0;
     let first = slab(owner);
     let other = spawn(move || {
         ARENAS.release_slab(first);

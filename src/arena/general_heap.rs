@@ -135,6 +135,9 @@ impl Spot {
     }
 }
 
+/// So many pages are worth a system call that returns as many elsewhere.
+const DEBT_PAGES: usize = 256;
+
 /// A run that was taken from the free ones.
 pub(crate) struct Taken {
     pub(crate) spot: Spot,
@@ -150,6 +153,8 @@ pub(crate) struct GeneralHeap {
     recent: Recent,
     pub(crate) free_pages: Cell<usize>,
     pub(crate) dirty_pages: Cell<usize>,
+    /// Pages that were clean when they were taken, since `take_debt` was called last.
+    fresh_taken: Cell<usize>,
 }
 
 // SAFETY: guarded by its arena's lock; the references in it point at descriptors that the same lock guards.
@@ -165,6 +170,7 @@ impl GeneralHeap {
             recent: Recent::new(),
             free_pages: Cell::new(0),
             dirty_pages: Cell::new(0),
+            fresh_taken: Cell::new(0),
         }
     }
 
@@ -223,6 +229,9 @@ impl GeneralHeap {
             }
             let kind = Kind::of(run);
             zeroed &= run.is_zeroed();
+            if !run.is_dirty() {
+                self.fresh_taken.set(self.fresh_taken.get() + piece_end.min(end) - piece.page.max(start));
+            }
             self.withdraw(piece);
             // What is left over is of the piece's kind, and stands among the dirty runs where the piece stood.
             if piece.page < start {
@@ -237,6 +246,15 @@ impl GeneralHeap {
         spot.run().pages.set(pages as u16);
         spot.run().state.set(state);
         Taken { spot, zeroed }
+    }
+
+    /// How many pages others have to return for the clean ones that were taken here: none until they are worth a system call,
+    /// and then all since this was asked last.
+    pub(crate) fn take_debt(&self) -> usize {
+        if self.fresh_taken.get() < DEBT_PAGES {
+            return 0;
+        }
+        self.fresh_taken.take()
     }
 
     /// Gives a run back.

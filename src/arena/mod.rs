@@ -26,6 +26,7 @@ pub(crate) use source::Source;
 pub(crate) use treap::Treap;
 
 use crate::layout::ArenasLayout;
+use crate::options::OPTIONS;
 use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::mem::offset_of;
@@ -69,6 +70,15 @@ pub(crate) struct Pages {
     pub(crate) start: NonNull<u8>,
     /// Whether every byte is known to be zero.
     pub(crate) zeroed: bool,
+    /// How many bytes without memory the arena has handed out since it last said so, if they are many: others that keep free
+    /// memory for later are to return as many, so that what is kept does not add to the peak.
+    pub(crate) owed: usize,
+}
+
+impl Pages {
+    fn of(taken: general_heap::Taken, heap: &GeneralHeap) -> Self {
+        Self { start: taken.spot.start(), zeroed: taken.zeroed, owed: heap.take_debt() * PAGE }
+    }
 }
 
 /// Whether an address lies in a segment of any arena.
@@ -171,28 +181,43 @@ impl Arenas {
             let grown = self.arenas[first].take_or_grow(first, pages, align, state);
             return grown.or_else(|| self.arenas.iter().find_map(|arena| arena.take(pages, align, state)));
         }
-        for index in (first..count).chain(0..first) {
-            let Some(heap) = self.arenas[index].heap.try_lock() else { continue };
-            if let Some(taken) = heap.general.take(pages, align, state) {
-                hint.set(index);
-                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
-            }
-            // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
+        if let Some(taken) = self.arenas[first].try_take(pages, align, state) {
+            hint.set(first);
+            return Some(taken);
         }
-        None
+        self.take_elsewhere(hint, first, pages, align, state)
     }
 
-    /// Makes a slab of the class for `owner`.
+    /// Takes a run from an arena that is not busy, other than the first that was asked.
+    #[cold]
+    fn take_elsewhere(
+        &self,
+        hint: &Cell<usize>,
+        first: usize,
+        pages: usize,
+        align: usize,
+        state: RunState,
+    ) -> Option<Pages> {
+        let mut others = (first + 1..self.count()).chain(0..first);
+        others.find_map(|index| {
+            let taken = self.arenas[index].try_take(pages, align, state)?;
+            // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
+            hint.set(index);
+            Some(taken)
+        })
+    }
+
+    /// Makes a slab of the class for `owner`; with it what `Pages::owed` says.
     pub(crate) fn take_slab(
         &self,
         hint: &Cell<usize>,
         class: crate::size_class::SizeClass,
         owner: NonNull<Owner>,
         growth: Growth,
-    ) -> Option<&'static Slab> {
+    ) -> Option<(&'static Slab, usize)> {
         let pages = slices_for(class) * PAGES_PER_SLICE;
         let run = self.take(hint, pages, PAGES_PER_SLICE, RunState::Slab, growth)?;
-        Some(Slab::create(run.start, class, owner))
+        Some((Slab::create(run.start, class, owner), run.owed))
     }
 
     /// Takes back a slab whose blocks are all on its list.
@@ -200,7 +225,7 @@ impl Arenas {
         let start = slab.dissolve();
         let (spot, heap) = self.heap_of(start);
         debug_assert_eq!(spot.run().state(), RunState::Slab);
-        heap.general.free(spot);
+        free_run(&heap, spot);
     }
 
     /// Frees the medium block that starts at an address in a segment.
@@ -209,7 +234,7 @@ impl Arenas {
         let (spot, heap) = self.heap_of(start);
         match page_use(spot, start) {
             PageUse::Medium(_) => {
-                heap.general.free(spot);
+                free_run(&heap, spot);
                 Ok(())
             }
             other => Err(other),
@@ -258,6 +283,15 @@ impl Arenas {
             }
         }
         returned
+    }
+
+    /// Returns about `bytes` of what the arenas keep for later, the oldest first, before others take as much: so what is kept
+    /// does not add to the peak. Each arena keeps a segment's worth.
+    pub(crate) fn yield_bytes(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.purge_keeping(PAGES.max(OPTIONS.kept_pages()), 0, bytes / PAGE, false);
     }
 
     /// Whether an arena has more than about `kept` pages that were used before.
@@ -387,6 +421,22 @@ impl Residency {
     }
 }
 
+/// Gives a run back, and its memory at once where nothing is kept for later.
+#[inline(always)]
+fn free_run(heap: &Heap, spot: Spot) {
+    heap.general.free(spot);
+    if OPTIONS.purge_delay_ms() == 0 {
+        return_all(heap);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn return_all(heap: &Heap) {
+    let most = heap.general.dirty_pages.get().saturating_sub(OPTIONS.kept_pages());
+    heap.general.purge(os::clock_ms(), 0, most);
+}
+
 fn page_use(spot: Spot, address: NonNull<u8>) -> PageUse {
     if spot.page < HEADER_PAGES {
         return PageUse::Nothing;
@@ -419,19 +469,28 @@ impl Arena {
         }
     }
 
+    /// As `take`, unless the arena is busy.
+    #[inline(always)]
+    fn try_take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
+        let heap = self.heap.try_lock()?;
+        let taken = heap.general.take(pages, align, state)?;
+        Some(Pages::of(taken, &heap.general))
+    }
+
     fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
-        let taken = self.heap.lock().general.take(pages, align, state)?;
-        Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed })
+        let heap = self.heap.lock();
+        let taken = heap.general.take(pages, align, state)?;
+        Some(Pages::of(taken, &heap.general))
     }
 
     fn take_or_grow(&self, index: usize, pages: usize, align: usize, state: RunState) -> Option<Pages> {
         let mut heap = self.heap.lock();
         loop {
             if let Some(taken) = heap.general.take(pages, align, state) {
-                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
+                return Some(Pages::of(taken, &heap.general));
             }
             if let Some(taken) = heap.general.take_across(pages, align, state) {
-                return Some(Pages { start: taken.spot.start(), zeroed: taken.zeroed });
+                return Some(Pages::of(taken, &heap.general));
             }
             if !self.grow(index, &mut heap) {
                 return None;
@@ -555,7 +614,7 @@ mod tests {
         let owner = NonNull::<Owner>::dangling();
         for index in 0..crate::size_class::COUNT {
             let class = SizeClass::from_index(index);
-            let slab = arenas.take_slab(&Cell::new(0), class, owner, Growth::Allowed).unwrap();
+            let slab = arenas.take_slab(&Cell::new(0), class, owner, Growth::Allowed).unwrap().0;
             let mut carved = 0;
             while let Some((head, count)) = slab.carve(7) {
                 for block in crate::block::blocks_from(Some(head)) {
@@ -585,7 +644,7 @@ mod tests {
     fn a_slab_lists_its_own_blocks_together_and_no_more_than_were_out() {
         let (arenas, hint, owner) = (arenas(), Cell::new(0), NonNull::<Owner>::dangling());
         let class = SizeClass::from_index(20);
-        let mut slabs = [0, 1].map(|_| arenas.take_slab(&hint, class, owner, Growth::Allowed).unwrap());
+        let mut slabs = [0, 1].map(|_| arenas.take_slab(&hint, class, owner, Growth::Allowed).unwrap().0);
         slabs.sort_by_key(|slab| slab.start());
         assert_eq!(
             slabs[1].start().addr().get() - slabs[0].start().addr().get(),
@@ -626,7 +685,7 @@ mod tests {
         ) {
             let arenas = arenas();
             let class = SizeClass::from_index(class);
-            let slab = arenas.take_slab(&Cell::new(0), class, NonNull::dangling(), Growth::Allowed).unwrap();
+            let slab = arenas.take_slab(&Cell::new(0), class, NonNull::dangling(), Growth::Allowed).unwrap().0;
             let pages = slices_for(class) * PAGES_PER_SLICE;
             let mut out = std::collections::BTreeSet::new();
             for (round, (freed, seed)) in rounds.into_iter().enumerate() {

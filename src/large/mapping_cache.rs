@@ -22,7 +22,9 @@ struct Range {
 }
 
 pub(crate) struct MappingCache {
+    /// The first `count` are there, in no order.
     ranges: [Option<Range>; RANGES],
+    count: usize,
     bytes: usize,
 }
 
@@ -42,59 +44,67 @@ impl MappingCache {
     pub(crate) const RANGE_STAMP: usize = offset_of!(Range, stamp);
 
     pub(crate) const fn new() -> Self {
-        Self { ranges: [None; RANGES], bytes: 0 }
+        Self { ranges: [None; RANGES], count: 0, bytes: 0 }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes `len` bytes from the smallest range that has them.
-    pub(crate) fn take(&mut self, len: usize) -> Option<Mapping> {
-        if self.bytes < len {
-            return None;
-        }
-        let slot = self
-            .ranges
-            .iter_mut()
-            .filter(|slot| slot.is_some_and(|range| range.mapping.len >= len))
-            .min_by_key(|slot| slot.map_or(0, |range| range.mapping.len))?;
-        let range = slot.as_mut()?;
-        let taken = Mapping { start: range.mapping.start, len };
-        if range.mapping.len == len {
-            *slot = None;
+    /// The ranges that are there, each with its place.
+    fn present(&self) -> impl Iterator<Item = (usize, &Range)> {
+        self.ranges[..self.count].iter().flatten().enumerate()
+    }
+
+    /// Adds a range, for which there must be room; its bytes are counted by the caller.
+    fn add(&mut self, range: Range) {
+        self.ranges[self.count] = Some(range);
+        self.count += 1;
+    }
+
+    /// Takes out the range at a place, which the last one then has; its bytes are counted by the caller.
+    fn remove(&mut self, place: usize) {
+        self.count -= 1;
+        self.ranges[place] = self.ranges[self.count].take();
+    }
+
+    /// Cuts `len` bytes off the start of the range at a place.
+    fn cut(&mut self, place: usize, len: usize) -> Option<Mapping> {
+        let range = self.ranges[place].as_mut()?;
+        let (taken, rest) = range.mapping.split_at(len);
+        if rest.len == 0 {
+            self.remove(place);
         } else {
-            range.mapping = Mapping { start: taken.end(), len: range.mapping.len - len };
+            range.mapping = rest;
         }
         self.bytes -= len;
         Some(taken)
     }
 
+    /// Takes `len` bytes from the smallest range that has them.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Mapping> {
+        let fitting = self.present().filter(|(_, range)| range.mapping.len >= len);
+        let (place, _) = fitting.min_by_key(|(_, range)| range.mapping.len)?;
+        self.cut(place, len)
+    }
+
     /// Takes the largest range, or as much of it as `most` bytes, for a block that no single range holds.
     pub(crate) fn take_piece(&mut self, most: usize) -> Option<Mapping> {
-        let largest = self.ranges.iter().flatten().map(|range| range.mapping.len).max()?;
-        self.take(largest.min(most))
+        let (place, range) = self.present().max_by_key(|(_, range)| range.mapping.len)?;
+        let len = range.mapping.len.min(most);
+        self.cut(place, len)
     }
 
     /// Takes `len` bytes that follow right behind `end`.
     pub(crate) fn take_behind(&mut self, end: NonNull<u8>, len: usize) -> bool {
-        let follows = |range: &Range| range.mapping.start == end && range.mapping.len >= len;
-        let Some(slot) = self.ranges.iter_mut().find(|slot| slot.as_ref().is_some_and(follows)) else { return false };
-        let Some(range) = slot else { return false };
-        if range.mapping.len == len {
-            *slot = None;
-        } else {
-            let taken = Mapping { start: end, len };
-            range.mapping = Mapping { start: taken.end(), len: range.mapping.len - len };
-        }
-        self.bytes -= len;
-        true
+        let found = self.present().find(|(_, range)| range.mapping.start == end && range.mapping.len >= len);
+        found.map(|(place, _)| place).and_then(|place| self.cut(place, len)).is_some()
     }
 
     /// The range that an address lies in.
     pub(crate) fn find_around(&self, address: NonNull<u8>) -> Option<Mapping> {
         let around = |mapping: &Mapping| (mapping.start..mapping.end()).contains(&address);
-        self.ranges.iter().flatten().map(|range| range.mapping).find(around)
+        self.present().map(|(_, range)| range.mapping).find(around)
     }
 
     /// Puts a freed mapping in; `false`, and no change, when it is larger than the whole cache may be or there is no room
@@ -104,78 +114,84 @@ impl MappingCache {
         if self.bytes + mapping.len > MAX_BYTES {
             return false;
         }
-        self.bytes += mapping.len;
-        for slot in &mut self.ranges {
-            let Some(range) = *slot else { continue };
-            if range.mapping.end() == mapping.start {
-                mapping = Mapping { start: range.mapping.start, len: range.mapping.len + mapping.len };
-                *slot = None;
-            } else if mapping.end() == range.mapping.start {
-                mapping.len += range.mapping.len;
-                *slot = None;
+        let len = mapping.len;
+        let mut place = 0;
+        while place < self.count {
+            match self.ranges[place].and_then(|range| range.mapping.joined_with(mapping)) {
+                Some(joined) => {
+                    mapping = joined;
+                    // Another range comes to this place.
+                    self.remove(place);
+                }
+                None => place += 1,
             }
         }
-        // Joining only empties slots, so a refusal here means that nothing was joined.
-        if let Some(empty) = self.ranges.iter_mut().find(|slot| slot.is_none()) {
-            *empty = Some(Range { mapping, stamp });
-            return true;
+        // Joining only makes room, so a refusal here means that nothing was joined.
+        if self.count == RANGES {
+            return false;
         }
-        self.bytes -= mapping.len;
-        false
+        self.bytes += len;
+        self.add(Range { mapping, stamp });
+        true
     }
 
     /// Whether putting in a mapping of `len` bytes needs room to be made first.
     pub(crate) fn is_full_for(&self, len: usize) -> bool {
-        len <= MAX_BYTES && (self.bytes + len > MAX_BYTES || self.ranges.iter().all(Option::is_some))
+        len <= MAX_BYTES && (self.bytes + len > MAX_BYTES || self.count == RANGES)
     }
 
     /// Takes `len` bytes aligned to `align` from the smallest range that has them.
     pub(crate) fn take_aligned(&mut self, len: usize, align: usize) -> Option<Mapping> {
-        let place = |mapping: &Mapping| {
+        let skip_in = |mapping: &Mapping| {
             let start = mapping.start.addr().get();
             let skip = start.checked_next_multiple_of(align)? - start;
             (skip.checked_add(len)? <= mapping.len).then_some(skip)
         };
-        // A cut out of the middle leaves a range more than there was.
-        let spare = self.ranges.iter().position(Option::is_none)?;
-        let slot = (0..RANGES)
-            .filter(|&slot| self.ranges[slot].is_some_and(|range| place(&range.mapping).is_some()))
-            .min_by_key(|&slot| self.ranges[slot].map_or(0, |range| range.mapping.len))?;
-        let range = self.ranges[slot]?;
-        let (before, after) = range.mapping.split_at(place(&range.mapping)?);
-        let (taken, after) = after.split_at(len);
-        let stamped = |mapping: Mapping| (mapping.len > 0).then_some(Range { mapping, stamp: range.stamp });
-        self.ranges[slot] = stamped(before);
-        self.ranges[spare] = stamped(after);
+        if self.count == RANGES {
+            // A cut out of the middle leaves a range more than there was.
+            return None;
+        }
+        let fitting = self.present().filter(|(_, range)| skip_in(&range.mapping).is_some());
+        let (place, &Range { mapping, stamp }) = fitting.min_by_key(|(_, range)| range.mapping.len)?;
+        let (before, rest) = mapping.split_at(skip_in(&mapping)?);
+        let (taken, after) = rest.split_at(len);
+        self.remove(place);
+        for mapping in [before, after] {
+            if mapping.len > 0 {
+                self.add(Range { mapping, stamp });
+            }
+        }
         self.bytes -= len;
         Some(taken)
     }
 
     /// Takes out up to about `most` bytes, from the end of the oldest range, for the caller to unmap.
     pub(crate) fn evict_some(&mut self, now_ms: u32, most: usize) -> Option<Mapping> {
-        let oldest = self.evict_oldest(now_ms, 0)?;
-        let keep = oldest.len.saturating_sub(most) & !(EVICTED_AT_LEAST - 1);
-        let (kept, evicted) = oldest.split_at(keep);
-        if keep > 0 {
-            // It stands where it stood; only its age is lost, which the next eviction finds again.
-            let put = self.put(kept, now_ms.wrapping_sub(1));
-            debug_assert!(put);
+        let place = self.oldest(now_ms, 0)?;
+        let range = self.ranges[place].as_mut()?;
+        let (kept, evicted) = range.mapping.split_at(range.mapping.len.saturating_sub(most) & !(EVICTED_AT_LEAST - 1));
+        if kept.len == 0 {
+            self.remove(place);
+        } else {
+            range.mapping = kept;
         }
+        self.bytes -= evicted.len;
         Some(evicted)
     }
 
     /// Takes out the oldest range that is at least `age_ms` old, for the caller to unmap.
     pub(crate) fn evict_oldest(&mut self, now_ms: u32, age_ms: u32) -> Option<Mapping> {
+        let place = self.oldest(now_ms, age_ms)?;
+        let len = self.ranges[place]?.mapping.len;
+        self.cut(place, len)
+    }
+
+    /// The place of the oldest range that is at least `age_ms` old.
+    fn oldest(&self, now_ms: u32, age_ms: u32) -> Option<usize> {
         // A stamp can be younger than `now`, which was read before the lock was taken.
-        let age =
-            |slot: &&mut Option<Range>| slot.map_or(0, |range| (now_ms.wrapping_sub(range.stamp) as i32).max(0) as u32);
-        let slot = self.ranges.iter_mut().filter(|slot| slot.is_some()).max_by_key(age)?;
-        if age(&slot) < age_ms {
-            return None;
-        }
-        let range = slot.take()?;
-        self.bytes -= range.mapping.len;
-        Some(range.mapping)
+        let age = |range: &Range| (now_ms.wrapping_sub(range.stamp) as i32).max(0) as u32;
+        let (place, oldest) = self.present().max_by_key(|(_, range)| age(range))?;
+        (age(oldest) >= age_ms).then_some(place)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) use registry::Mapping;
 
 use crate::layout::LargeLayout;
 use crate::limit::LIMIT;
+use crate::options::OPTIONS;
 use crate::os::{self, Occupancy, PageMove};
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
@@ -71,10 +72,8 @@ enum Moved {
 
 /// What became of a fresh mapping that cached pages were to be moved into.
 enum Furnished {
-    /// Nothing was moved: it is still zero.
-    Fresh,
-    /// Some of it was moved in.
-    Used,
+    /// Up to this offset there are pages; from there on it is fresh.
+    UpTo(usize),
     /// From the offset on it must not be touched any more.
     Lost,
 }
@@ -89,6 +88,8 @@ pub(crate) struct Block {
     pub(crate) start: NonNull<u8>,
     /// Whether every byte is known to be zero.
     pub(crate) zeroed: bool,
+    /// How many of its bytes had no memory yet.
+    pub(crate) fresh: usize,
 }
 
 impl Large {
@@ -128,40 +129,39 @@ impl Large {
         }
         let len = size.max(1).next_multiple_of(os::page_size());
         let align = align.max(os::page_size());
-        let (mapping, zeroed) =
+        let (mapping, fresh) =
             if align == os::page_size() { self.map_or_reuse(len)? } else { self.map_aligned_or_reuse(len, align)? };
         if !self.inner.lock().registry.insert(mapping) {
             unmap(mapping);
             return None;
         }
-        Some(Block { start: mapping.start, zeroed })
+        Some(Block { start: mapping.start, zeroed: fresh == len, fresh })
     }
 
-    fn map_or_reuse(&self, len: usize) -> Option<(Mapping, bool)> {
+    /// A mapping, and how many of its bytes have no memory yet.
+    fn map_or_reuse(&self, len: usize) -> Option<(Mapping, usize)> {
         if let Some(mapping) = self.inner.lock().cache.take(len) {
-            return Some((mapping, false));
+            return Some((mapping, 0));
         }
         let mapping = Mapping { start: counted(len, || os::map(len))?, len };
         match self.furnish(mapping, 0) {
-            Furnished::Fresh => Some((mapping, true)),
-            Furnished::Used => Some((mapping, false)),
-            Furnished::Lost => Some((Mapping { start: os::map(len)?, len }, true)),
+            Furnished::UpTo(used) => Some((mapping, len - used)),
+            Furnished::Lost => Some((Mapping { start: os::map(len)?, len }, len)),
         }
     }
 
-    fn map_aligned_or_reuse(&self, len: usize, align: usize) -> Option<(Mapping, bool)> {
+    fn map_aligned_or_reuse(&self, len: usize, align: usize) -> Option<(Mapping, usize)> {
         if let Some(mapping) = self.inner.lock().cache.take_aligned(len, align) {
-            return Some((mapping, false));
+            return Some((mapping, 0));
         }
         let start = counted(len, || os::map_aligned(len, align, ptr::null_mut()))?;
-        Some((Mapping { start, len }, true))
+        Some((Mapping { start, len }, len))
     }
 
     /// Moves cached pages into a fresh mapping, from `offset` on: moving a page costs a fortieth of faulting in a new one.
     fn furnish(&self, mapping: Mapping, mut offset: usize) -> Furnished {
         /// Each piece stays a mapping of its own in the kernel's books.
         const PIECES: usize = 4;
-        let from = offset;
         for _ in 0..PIECES {
             if mapping.len - offset < WORTH_MOVING || self.kernel_refuses_moves.load(Ordering::Relaxed) != 0 {
                 break;
@@ -181,7 +181,7 @@ impl Large {
                 Moved::PlaceLost => return Furnished::Lost,
             }
         }
-        if offset > from { Furnished::Used } else { Furnished::Fresh }
+        Furnished::UpTo(offset)
     }
 
     /// Moves the pages of a mapping to a place in another one.
@@ -216,6 +216,12 @@ impl Large {
         let now = os::clock_ms() as u32;
         let mut inner = self.inner.lock();
         let Some(mapping) = inner.registry.remove(start) else { return false };
+        if OPTIONS.purge_delay_ms() == 0 {
+            // Nothing is kept for later.
+            drop(inner);
+            unmap(mapping);
+            return true;
+        }
         while inner.cache.is_full_for(mapping.len)
             && let Some(old) = inner.cache.evict_oldest(now, 0)
         {
@@ -247,7 +253,7 @@ impl Large {
 
     /// Makes the block that starts here hold `size` bytes, moving it if need be; `None`, and no change, if that cannot be
     /// done by remapping.
-    pub(crate) fn resize(&self, start: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
+    pub(crate) fn resize(&self, start: NonNull<u8>, size: usize) -> Option<Block> {
         if size > MAX_SIZE {
             return None;
         }
@@ -256,22 +262,26 @@ impl Large {
         let (entry, old) = inner.registry.detach(start)?;
         if len > old.len && inner.cache.take_behind(old.end(), len - old.len) {
             inner.registry.attach(entry, Mapping { start, len });
-            return Some(start);
+            return Some(Block { start, zeroed: false, fresh: 0 });
         }
         drop(inner);
         // The block is in no table while it moves: its old address may be another thread's as soon as the kernel has it.
         let moved = if len == old.len { Some(start) } else { remap(old, len) };
-        let mut now = moved.map_or(old, |start| Mapping { start, len });
-        if moved.is_some() && len - old.len.min(len) >= WORTH_MOVING {
-            now = self.furnish_tail(now, old.len);
-        }
+        let (now, fresh) = match moved {
+            Some(start) if len > old.len => self.furnish_tail(Mapping { start, len }, old.len),
+            Some(start) => (Mapping { start, len }, 0),
+            None => (old, 0),
+        };
         self.inner.lock().registry.attach(entry, now);
-        moved.map(|_| now.start)
+        moved.map(|_| Block { start: now.start, zeroed: false, fresh })
     }
 
-    /// Moves cached pages behind the contents of a block that has grown from `used` bytes; the block as it is then.
-    fn furnish_tail(&self, block: Mapping, used: usize) -> Mapping {
-        let Furnished::Lost = self.furnish(block, used) else { return block };
+    /// Moves cached pages behind the contents of a block that has grown from `used` bytes; the block as it is then, and how
+    /// many of its bytes have no memory yet.
+    fn furnish_tail(&self, block: Mapping, used: usize) -> (Mapping, usize) {
+        if let Furnished::UpTo(furnished) = self.furnish(block, used) {
+            return (block, block.len - furnished);
+        }
         // A part of what lies behind the contents may belong to another by now. The contents move to a place of their own.
         let Some(start) = os::map(block.len) else {
             report::fatal("the kernel took back a part of a block that was growing, and has no memory for another");
@@ -279,7 +289,7 @@ impl Large {
         // SAFETY: both have that many bytes, and they are different mappings.
         unsafe { start.copy_from_nonoverlapping(block.start, used) };
         os::unmap(block.start, used);
-        Mapping { start, len: block.len }
+        (Mapping { start, len: block.len }, block.len - used)
     }
 
     /// Unmaps the cached mappings that are at least `age_ms` old; says how many bytes those were.
@@ -296,8 +306,16 @@ impl Large {
         self.inner.lock().cache.evict_oldest(now_ms, age_ms)
     }
 
-    /// Makes the cache smaller by about `len` bytes, before an arena grows by as many.
+    /// Makes the cache smaller by about `len` bytes, before as many are touched elsewhere that have no memory yet.
+    #[inline]
     pub(crate) fn yield_bytes(&self, len: usize) {
+        if len > 0 {
+            self.yield_some(len);
+        }
+    }
+
+    #[cold]
+    fn yield_some(&self, len: usize) {
         let now = os::clock_ms() as u32;
         let mut yielded = 0;
         while yielded < len {
@@ -372,7 +390,7 @@ mod tests {
         // SAFETY: the block has 5 MiB.
         unsafe { block.start.write_bytes(7, 5 << 20) };
         // The kernel does not resize what it keeps as several mappings; then the block is as it was.
-        let grown = large.resize(block.start, 9 << 20).unwrap_or(block.start);
+        let grown = large.resize(block.start, 9 << 20).map_or(block.start, |block| block.start);
         // SAFETY: the first 5 MiB came along.
         let bytes = unsafe { core::slice::from_raw_parts(grown.as_ptr(), 5 << 20) };
         assert!(bytes.iter().all(|&byte| byte == 7));
@@ -387,7 +405,7 @@ mod tests {
         let start = large.allocate(2 << 20, 16).unwrap().start;
         // SAFETY: the block is larger than that.
         unsafe { start.write_bytes(9, 4096) };
-        let start = large.resize(start, 40 << 20).unwrap();
+        let start = large.resize(start, 40 << 20).unwrap().start;
         // SAFETY: as above.
         assert_eq!(unsafe { start.read() }, 9);
         assert_eq!(large.find(start).unwrap().len, 40 << 20);

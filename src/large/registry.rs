@@ -153,6 +153,18 @@ impl Mapping {
         (front, Self { start: front.end(), len: self.len - len })
     }
 
+    /// Both as one, if either follows right behind the other.
+    pub(crate) fn joined_with(self, other: Self) -> Option<Self> {
+        let len = self.len + other.len;
+        if self.end() == other.start {
+            Some(Self { start: self.start, len })
+        } else if other.end() == self.start {
+            Some(Self { start: other.start, len })
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn end(&self) -> NonNull<u8> {
         // SAFETY: one past the mapping's last byte.
         unsafe { self.start.add(self.len) }

@@ -172,7 +172,7 @@ pub(crate) fn residency(start: NonNull<u8>, len: usize, pages: &mut [u8]) -> boo
     assert!(pages.len() >= len.div_ceil(page_size()));
     keeping_errno(|| {
         // SAFETY: there is a byte for each page; the call touches none of them.
-        unsafe { libc::mincore(start.as_ptr().cast(), len, pages.as_mut_ptr()) == 0 }
+        unsafe { kernel::mincore(start.as_ptr().cast(), len, pages.as_mut_ptr()) == 0 }
     })
 }
 

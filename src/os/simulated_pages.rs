@@ -1,8 +1,8 @@
 //! A kernel with larger pages than this machine's, for tests: built with `--cfg simulated_page="16384"` (or 65536).
 //!
 //! Stands in for the functions of the C library that `memory.rs` calls. A call that such a kernel would refuse or round ends
-//! the process with a panic; a mapping starts at a multiple of the page, as it would there. What the kernel itself counts in
-//! pages, such as resident memory, is not simulated.
+//! the process with a panic; a mapping starts at a multiple of the page, as it would there. What the kernel itself counts of
+//! a process, such as its resident memory, is not simulated.
 
 use core::ptr;
 pub(super) use libc::sbrk;
@@ -71,6 +71,25 @@ pub(super) unsafe fn madvise(start: *mut c_void, len: size_t, advice: c_int) -> 
     check(start, len);
     // SAFETY: as for the caller.
     unsafe { libc::madvise(start, len, advice) }
+}
+
+/// A page is in memory when any part of it is.
+pub(super) unsafe fn mincore(start: *mut c_void, len: size_t, pages: *mut u8) -> c_int {
+    // SAFETY: asks only for a number.
+    let own = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    check(start, len);
+    for page in 0..len / PAGE {
+        let mut parts = [0; PAGE / 4096];
+        // SAFETY: the part of the range that the caller asks about; there is a byte for each of its pages.
+        let failed = unsafe { libc::mincore(start.wrapping_byte_add(page * PAGE), PAGE, parts.as_mut_ptr()) };
+        if failed != 0 {
+            return failed;
+        }
+        let resident = parts[..PAGE / own].iter().any(|part| part & 1 != 0);
+        // SAFETY: the caller gives a byte for each page of the range.
+        unsafe { pages.add(page).write(resident.into()) };
+    }
+    0
 }
 
 /// A mapping that has to move goes to a place that is a multiple of the simulated page.

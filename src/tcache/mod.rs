@@ -41,7 +41,7 @@ pub(crate) use purger::PURGER;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, purger::Purger};
 
-use crate::arena::{ARENAS, Descriptor, Growth, Owner, SEGMENT_SIZE, Slab, slab_containing};
+use crate::arena::{ARENAS, Descriptor, Growth, Owner, Slab, slab_containing};
 use crate::attended::{self as calls, Caller, with_caller};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
@@ -593,7 +593,11 @@ impl ThreadCache {
     /// Gets a slab: from a cache that no thread has, from the arenas as they are, from what idle caches give up, and only
     /// then from the kernel. Called with this cache's lock held.
     fn new_slab(&'static self, class: SizeClass) -> Option<&'static Slab> {
-        let take = |growth| ARENAS.take_slab(&self.arena, class, self.owner(), growth);
+        let take = |growth| {
+            let (slab, owed) = ARENAS.take_slab(&self.arena, class, self.owner(), growth)?;
+            LARGE.yield_bytes(owed);
+            Some(slab)
+        };
         CACHES
             .slab_from_dormant(self, class)
             .or_else(|| take(Growth::Denied))
@@ -602,10 +606,7 @@ impl ThreadCache {
                 take(Growth::Denied)
             })
             .or_else(|| CACHES.slab_from_idle(self, class))
-            .or_else(|| {
-                LARGE.yield_bytes(SEGMENT_SIZE);
-                take(Growth::Allowed)
-            })
+            .or_else(|| take(Growth::Allowed))
             .or_else(|| {
                 // The kernel is out of memory or addresses: it gets back all that is kept for later.
                 LARGE.purge(0);
