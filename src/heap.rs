@@ -18,7 +18,7 @@ use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
-use crate::size_class::{SizeClass, TABLE_MAX};
+use crate::size_class::{BYTE_TABLE_MAX, SizeClass, TABLE_MAX};
 use crate::sync::Cell;
 use crate::tcache::{self, CACHES, PURGER};
 use core::ptr::{self, NonNull};
@@ -39,8 +39,8 @@ pub(crate) struct Fresh {
 /// `size` bytes aligned to 16; null, with `errno` set, when there is no memory.
 #[inline(always)]
 pub(crate) fn allocate_c(size: usize) -> *mut u8 {
-    if size <= TABLE_MAX {
-        tcache::allocate(SizeClass::by_table(size), size, C_ALIGN)
+    if size <= BYTE_TABLE_MAX {
+        tcache::allocate(SizeClass::by_byte_table(size), size, C_ALIGN)
     } else {
         allocate_beyond_table(size)
     }
@@ -49,11 +49,14 @@ pub(crate) fn allocate_c(size: usize) -> *mut u8 {
 /// As [`allocate_c`], if the calling thread has such a block at hand; the caller of this goes on to that.
 #[inline(always)]
 pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
-    if size <= TABLE_MAX { tcache::allocate_at_hand(SizeClass::by_table(size)) } else { None }
+    if size <= BYTE_TABLE_MAX { tcache::allocate_at_hand(SizeClass::by_byte_table(size)) } else { None }
 }
 
 #[inline(never)]
 fn allocate_beyond_table(size: usize) -> *mut u8 {
+    if size <= TABLE_MAX {
+        return tcache::allocate(SizeClass::by_table(size), size, C_ALIGN);
+    }
     match SizeClass::of(size) {
         Some(class) => tcache::allocate(class, size, C_ALIGN),
         None => start_of(allocate_pages(size, C_ALIGN)),

@@ -51,7 +51,7 @@ impl MappingCache {
         self.bytes
     }
 
-    /// The ranges that are there, each with its place.
+    /// The ranges that are there (and no place behind them holds one, since readers from outside look at all), each with its place.
     fn present(&self) -> impl Iterator<Item = (usize, &Range)> {
         self.ranges[..self.count].iter().flatten().enumerate()
     }
@@ -65,7 +65,10 @@ impl MappingCache {
     /// Takes out the range at a place, which the last one then has; its bytes are counted by the caller.
     fn remove(&mut self, place: usize) {
         self.count -= 1;
-        self.ranges[place] = self.ranges[self.count].take();
+        let last = self.ranges[self.count].take();
+        if place < self.count {
+            self.ranges[place] = last;
+        }
     }
 
     /// Cuts `len` bytes off the start of the range at a place.
@@ -223,6 +226,7 @@ mod tests {
         assert!(cache.put(mapping(4, 4), 1));
         assert_eq!(cache.take(12 * 4096), Some(mapping(0, 12)));
         assert_eq!(cache.bytes(), 0);
+        assert!(cache.ranges.iter().all(Option::is_none));
     }
 
     #[test]

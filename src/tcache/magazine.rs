@@ -105,6 +105,15 @@ impl Magazine {
         Ok(())
     }
 
+    /// Puts a block on top, for which there must be room.
+    #[inline(always)]
+    pub(crate) fn put(&self, block: BlockPtr) {
+        debug_assert!(self.room.get() > 0 && self.top.get() != Some(block));
+        self.room.set(self.room.get() - 1);
+        block.set_next(self.top.get());
+        self.top.set(Some(block));
+    }
+
     /// Gives back the room that a push took which was refused as `Full`.
     pub(crate) fn restore_room(&self) {
         self.room.set(self.room.get() + 1);

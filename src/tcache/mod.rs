@@ -59,7 +59,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
-use magazine::{List, Magazine, Refusal};
+use magazine::{List, Magazine, Refusal, limit};
 use outbox::{Gathered, Outbox, Parcel};
 use slab_sets::{Holdings, SlabSets};
 
@@ -378,13 +378,23 @@ fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     }
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
+    // The refused push took of the room.
+    cache.magazine(class).restore_room();
+    if cache.renew_room(class) {
+        cache.magazine(class).put(block);
+    } else {
+        push_otherwise(cache, class, block);
+    }
+}
+
+/// As [`push_known_slow`], when there is more to do than to make room.
+#[cold]
+#[inline(never)]
+fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr) {
     if OPTIONS.attended() {
-        // The refused push took of the room.
-        cache.magazine(class).restore_room();
         // SAFETY: whoever freed the block gave it up.
         return unsafe { calls::free(block.start(), Caller::here()) };
     }
-    cache.magazine(class).restore_room();
     if !cache.magazine(class).make_room(class, cache.enlarge(class)) {
         return cache.push_rotating(class, block);
     }
@@ -521,6 +531,22 @@ impl ThreadCache {
         let magazine = unsafe { self.magazines.as_ptr().byte_add(class.offset()) };
         // SAFETY: as above.
         unsafe { &*magazine }
+    }
+
+    /// Makes room in the magazine of a class that has all that it can be granted, if it holds little and the clock need not be
+    /// looked at: what most slow calls come to. `false`, and no change, otherwise.
+    #[inline(always)]
+    fn renew_room(&self, class: SizeClass) -> bool {
+        let most = limit(class);
+        if i32::from(self.grants[class.index()].get()) != most || OPTIONS.attended() || self.is_clock_next() {
+            return false;
+        }
+        let made = self.magazine(class).make_room(class, most);
+        if made {
+            self.busy[class.index()].set(true);
+            self.slow_calls.set(self.slow_calls.get().wrapping_add(1));
+        }
+        made
     }
 
     /// Puts a block into a magazine that is full.

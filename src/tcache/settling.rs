@@ -144,6 +144,12 @@ impl ThreadCache {
         self.count_calls(1);
     }
 
+    /// Whether the next slow call looks at the clock.
+    #[inline(always)]
+    pub(super) fn is_clock_next(&self) -> bool {
+        self.slow_calls.get() % CALLS_BETWEEN_CLOCKS == CALLS_BETWEEN_CLOCKS - 1
+    }
+
     /// Counts a call as that many slow ones.
     #[inline(always)]
     pub(super) fn count_calls(&'static self, calls: u32) {
