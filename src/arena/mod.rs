@@ -44,8 +44,9 @@ pub(crate) static ARENAS: Arenas = Arenas::new();
 
 pub(crate) struct Arenas {
     arenas: [Arena; MAX_ARENAS],
-    /// How many of them are used: 1 until there is a second thread. Grows once, by whoever attaches that thread; read by
-    /// any thread, `Relaxed`, since every arena is ready from the start.
+    /// How many of them are used: 1 until there is a second thread, and 0 before there is a first, so that all of this is zero
+    /// and takes no room in the file. Grows once, by whoever attaches the second thread; read by any thread, `Relaxed`, since
+    /// every arena is ready from the start.
     count: AtomicUsize,
 }
 
@@ -144,12 +145,13 @@ impl Arenas {
     };
 
     pub(crate) const fn new() -> Self {
-        Self { arenas: [const { Arena::new() }; MAX_ARENAS], count: AtomicUsize::new(1) }
+        Self { arenas: [const { Arena::new() }; MAX_ARENAS], count: AtomicUsize::new(0) }
     }
 
     /// Sets where arena 0 gets its memory from now on.
     pub(crate) fn initialise(&self, source_of_first: Source) {
         self.arenas[0].heap.lock().supply.set_source(source_of_first);
+        self.set_count(1);
     }
 
     pub(crate) fn set_count(&self, count: usize) {

@@ -7,9 +7,9 @@ use core::ptr::{self, NonNull};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
+    Mappings,
     /// Grow the break; for good by mappings once that has failed.
     Break,
-    Mappings,
 }
 
 pub(crate) struct Supply {

@@ -75,8 +75,9 @@ impl Magazine {
         taken: offset_of!(Self, taken) as u32,
     };
 
-    pub(crate) const fn new(class: SizeClass) -> Self {
-        Self { top: Cell::new(None), room: Cell::new(limit_of(class) as i32), taken: Cell::new(0) }
+    /// An empty one without room.
+    pub(crate) const fn none() -> Self {
+        Self { top: Cell::new(None), room: Cell::new(0), taken: Cell::new(0) }
     }
 
     #[inline(always)]
@@ -192,10 +193,16 @@ mod tests {
         unsafe { BlockPtr::from_start(NonNull::from(std::boxed::Box::leak(std::boxed::Box::new([0_u64; 2]))).cast()) }
     }
 
+    fn with_room(class: SizeClass) -> Magazine {
+        let magazine = Magazine::none();
+        magazine.set_room(class, 0, limit(class));
+        magazine
+    }
+
     #[test]
     fn the_block_freed_last_is_handed_out_first() {
         let class = SizeClass::of(16).unwrap();
-        let magazine = Magazine::new(class);
+        let magazine = with_room(class);
         let (a, b) = (block(), block());
         assert!(magazine.push(a).is_ok());
         assert!(magazine.push(b).is_ok());
@@ -206,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_block_is_refused_while_it_is_on_top() {
-        let magazine = Magazine::new(SizeClass::of(16).unwrap());
+        let magazine = with_room(SizeClass::of(16).unwrap());
         let a = block();
         assert!(magazine.push(a).is_ok());
         assert!(matches!(magazine.push(a), Err(Refusal::OnTop)));
@@ -215,7 +222,7 @@ mod tests {
     #[test]
     fn a_magazine_holds_its_limit_and_no_more() {
         let class = SizeClass::of(8192).unwrap();
-        let magazine = Magazine::new(class);
+        let magazine = with_room(class);
         for _ in 0..limit(class) {
             assert!(magazine.push(block()).is_ok());
         }
@@ -231,7 +238,7 @@ mod tests {
     #[test]
     fn a_magazine_that_is_granted_less_holds_less_and_counts_right() {
         let class = SizeClass::of(1024).unwrap();
-        let magazine = Magazine::new(class);
+        let magazine = with_room(class);
         assert_eq!(magazine.unload(class, 3).count, 0);
         for granted in [3, 1] {
             for _ in 0..granted {
@@ -248,7 +255,7 @@ mod tests {
     #[test]
     fn room_is_made_for_what_was_popped_and_the_slow_path_has_its_turn() {
         let class = SizeClass::of(1024).unwrap();
-        let magazine = Magazine::new(class);
+        let magazine = with_room(class);
         let a = block();
         for _ in 0..3 {
             for _ in 0..limit(class) {

@@ -483,16 +483,10 @@ impl ThreadCache {
         cache
     }
 
-    /// A cache that no thread has.
-    const fn new() -> Self {
-        let mut magazines = [const { Magazine::new(SizeClass::from_index(0)) }; size_class::COUNT];
-        let mut i = 0;
-        while i < size_class::COUNT {
-            magazines[i] = Magazine::new(SizeClass::from_index(i));
-            i += 1;
-        }
+    /// A cache that owns no slab, so that no block is ever put into it. All of it is zero: it takes no room in the file.
+    const fn stand_in() -> Self {
         Self {
-            magazines,
+            magazines: [const { Magazine::none() }; size_class::COUNT],
             old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
             grants: [const { Cell::new(0) }; size_class::COUNT],
             account: Account::new(),

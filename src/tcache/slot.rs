@@ -14,9 +14,9 @@
 use super::ThreadCache;
 
 /// What a thread has before its first slow path.
-pub(crate) static NEWBORN: ThreadCache = ThreadCache::new();
+pub(crate) static NEWBORN: ThreadCache = ThreadCache::stand_in();
 /// What a thread has after its cache was given up: its last frees and allocations go through shared, locked structures.
-pub(crate) static DEAD: ThreadCache = ThreadCache::new();
+pub(crate) static DEAD: ThreadCache = ThreadCache::stand_in();
 
 pub(crate) use place::{get, set};
 

@@ -98,7 +98,7 @@ const FRESH_TARGET: f64 = 1.1;
 
 /// What is reached where the leanest is the C library's own allocator, which needs no library beside it: of the 250 KiB that
 /// `true` takes more, 220 are pages of the library's file, which all processes share.
-const FRESH_LIMIT: f64 = 1.5;
+const FRESH_LIMIT: f64 = 1.4;
 
 /// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is compressed: to wait for a
 /// tenth of its usual time before it does.
