@@ -80,6 +80,7 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
     } else if size <= TABLE_MAX && align <= C_ALIGN {
         Some(SizeClass::by_table(size))
     } else {
+        tcache::cold_path();
         SizeClass::of_layout(size, align)
     }
 }

@@ -146,7 +146,7 @@ impl OldList {
 /// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
 #[cold]
 #[inline]
-fn cold_path() {}
+pub(crate) fn cold_path() {}
 
 /// Takes a block of the class, for a request of `size` bytes aligned to `align`; null, with `errno` set, when there is no
 /// memory.
