@@ -394,7 +394,8 @@ unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
     let stays = match block {
         // A block that is at least half used stays where it is.
         Block::Small(class) => {
-            (size <= class.block_size() && size > class.block_size() / 2) || SizeClass::of(size) == Some(class)
+            let half_used = size <= class.block_size() && size > class.block_size() / 2;
+            half_used || class_of_layout(size, C_ALIGN) == Some(class)
         }
         Block::Medium(_) | Block::Large(_) => SizeClass::of(size).is_none() && fits_in_place(&block, start, size),
     };
