@@ -110,7 +110,7 @@ fn resize() {
         free(second);
     });
     let contents = first.give_up();
-    let moved = LARGE.resize(contents, 3 * PAGE).expect("there is memory");
+    let moved = LARGE.resize(contents, 3 * PAGE).expect("there is memory").start;
     let grown = Held::again(moved, 3 * PAGE, 3);
     grown.check();
     other.join().unwrap();
@@ -122,7 +122,7 @@ fn resize() {
 fn resize_beside() {
     let (first, second) = (block(1), block(2));
     let other = spawn(move || free(second));
-    let moved = LARGE.resize(first.give_up(), 3 * PAGE).expect("there is memory");
+    let moved = LARGE.resize(first.give_up(), 3 * PAGE).expect("there is memory").start;
     other.join().unwrap();
     let grown = Held::again(moved, 3 * PAGE, 3);
     free(grown);
