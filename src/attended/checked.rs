@@ -9,9 +9,12 @@ use super::stacks::{self, Caller};
 use super::trouble::{self, Bug};
 use super::words::{FILL, GUARDS, LEAKS, QUARANTINE, RED_ZONES, SELF_CHECK, STACKS};
 use super::{leaks, zones};
+use crate::arena;
 use crate::heap;
+use crate::history::{self, Kind};
 use crate::options::OPTIONS;
 use crate::size_class::SizeClass;
+use crate::sync::{AtomicU32, Ordering};
 use crate::{os, report, verify};
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
@@ -62,6 +65,8 @@ pub(super) fn free(call: &str, start: NonNull<u8>, caller: Caller) -> bool {
     let quarantine = OPTIONS.has_check(QUARANTINE);
     if !(quarantine && zones::close(&known.place)) && (quarantine || OPTIONS.has_check(FILL)) {
         known.fill(zones::FREED);
+    } else if let (false, byte @ 1..) = (quarantine, OPTIONS.perturb_byte()) {
+        known.fill(byte);
     }
     BOOKS.lock().keep(start);
     let most = if quarantine { OPTIONS.quarantine_bytes() } else { 0 };
@@ -91,13 +96,17 @@ pub(super) fn reallocate(start: NonNull<u8>, size: usize, align: usize, caller: 
         os::set_errno(libc::EINVAL);
         return Some(None);
     }
-    let Some(new) = allocate(size, align, heap::class_of_layout(size, align), caller) else {
+    let class = heap::class_of_layout(size, align);
+    let Some(new) = allocate(size, align, class, caller) else {
         os::set_errno(libc::ENOMEM);
-        // There is no memory for a smaller block; the one there is will do.
-        return Some((size <= known.size).then_some(start));
+        // There is no memory for a smaller block; the one there is will do, where a Rust program's free finds it.
+        let stays = size <= known.size && (class.is_none() || arena::contains(start.as_ptr()));
+        return Some(stays.then_some(start));
     };
+    history::record(Kind::Allocation, new.addr().get(), size, 0);
     // SAFETY: two live blocks do not overlap, and both have that many bytes.
     unsafe { new.copy_from_nonoverlapping(start, known.size.min(size)) };
+    history::record(Kind::Free, start.addr().get(), known.size, 0);
     free("realloc", start, caller);
     Some(Some(new))
 }
@@ -109,9 +118,8 @@ pub(super) fn size_of(start: NonNull<u8>) -> Option<usize> {
 
 /// Reports an address that lies in the place of a block, but is not its start; `false` when it lies in none.
 pub(super) fn tell_inside(call: &str, address: NonNull<u8>) -> bool {
-    let Some(known) = BOOKS.lock().find_around(address.addr().get()).filter(|known| known.state != State::Gone) else {
-        return false;
-    };
+    let found = BOOKS.lock().find_around(address.addr().get());
+    let Some(known) = found else { return false };
     trouble::tell(call, &Bug::BadPointer(address), &known);
     true
 }
@@ -148,6 +156,7 @@ pub(super) fn check(call: &str) -> usize {
 
 /// Counts a call; now and then all structures are looked at. The first one arranges for the last words.
 fn count_call() {
+    end_if_verifying();
     let (first, due) = {
         let mut books = BOOKS.lock();
         let due = OPTIONS.has_check(SELF_CHECK) && books.count_call(OPTIONS.self_check_calls());
@@ -161,10 +170,38 @@ fn count_call() {
         }
     }
     if due {
-        let whole = NotWhole;
-        verify::verify();
-        core::mem::forget(whole);
+        verify_alone();
     }
+}
+
+/// Looks at all structures, unless another thread does so.
+fn verify_alone() {
+    let me = os::thread_id();
+    if VERIFYING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        return;
+    }
+    let whole = NotWhole;
+    verify::verify();
+    core::mem::forget(whole);
+    VERIFYING.store(0, Ordering::Relaxed);
+}
+
+/// Ends the process if the calling thread is looking at all structures: then one of them is not whole, and what wants memory is
+/// the message of a panic. Locks are held that the call would wait for.
+fn end_if_verifying() {
+    let verifying = VERIFYING.load(Ordering::Relaxed);
+    if verifying != 0 && verifying == os::thread_id() {
+        drop(NotWhole);
+    }
+}
+
+/// The kernel's number of the thread that looks at all structures; 0 while none does. Any thread writes its own number and takes it
+/// back; what another one reads differs from its own at any rate: `Relaxed`.
+static VERIFYING: AtomicU32 = AtomicU32::new(0);
+
+/// A thread that was looking is not there in a child of `fork`.
+pub(super) fn renew_in_child() {
+    VERIFYING.store(0, Ordering::Relaxed);
 }
 
 /// Ends the process when a look at the structures does not come to its end: nothing may unwind through the allocator.
@@ -177,6 +214,10 @@ impl Drop for NotWhole {
 }
 
 extern "C" fn at_exit() {
+    if trouble::books_with_patience().is_none() {
+        // The process is being exited by a signal that came as this thread had the books.
+        return;
+    }
     check("exit");
     if OPTIONS.has_check(LEAKS) {
         leaks::tell();
@@ -186,4 +227,5 @@ extern "C" fn at_exit() {
 extern "C" fn refused_access(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel gives it to the handler of this signal.
     trouble::refused_access(unsafe { os::refused_address(info) });
+    os::let_signal_go_on();
 }

@@ -116,7 +116,12 @@ impl Kept {
     /// Takes the oldest block, if there are too many.
     fn take(&mut self) -> Option<BlockPtr> {
         let (oldest, last) = self.ends.filter(|_| self.bytes > KEPT_BYTES)?;
-        self.ends = oldest.next().map(|first| (first, last));
+        // A program that writes to freed memory, which memcheck reports and lets it do, may have broken the chain.
+        self.ends = oldest.next().filter(|next| heap::look_up(next.start()).is_ok()).map(|first| (first, last));
+        if self.ends.is_none() {
+            self.bytes = 0;
+            return Some(oldest);
+        }
         let size = heap::look_up(oldest.start()).map_or(0, |block| size_of_block(oldest.start(), block.usable_size()));
         self.bytes -= (size & !FREED).min(self.bytes);
         Some(oldest)

@@ -167,6 +167,7 @@ pub(crate) fn unlock_after_fork() {
 }
 
 pub(crate) fn renew_in_child() {
+    checked::renew_in_child();
     stacks::renew_in_child();
     books::BOOKS.renew_in_child();
 }

@@ -1,8 +1,9 @@
 //! What is said about a bug that a check has found: a sentence, who had the block, and the bytes around the place.
 
-use super::books::{BOOKS, Event, Known, State};
+use super::books::{BOOKS, Books, Event, Known, State};
 use super::zones::Damage;
-use crate::report;
+use crate::sync::Guard;
+use crate::{os, report};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -106,7 +107,12 @@ pub(super) fn tell_only(call: &str, bug: &Bug, known: &Known) {
     }
     history_of(known);
     crate::history::tell_of(known.start.as_ptr());
-    let readable = known.place.mapping.is_none() || known.state == State::Live;
+    let readable = match known.state {
+        State::Live | State::Leaving => true,
+        State::Quarantined => known.place.mapping.is_none(),
+        // What lies there now is another's, or nobody's.
+        State::Gone => false,
+    };
     match bug {
         Bug::BadPointer(_) | Bug::Touched(_) if !readable => {}
         Bug::BadPointer(address) => dump(known, *address, *address),
@@ -156,7 +162,8 @@ impl fmt::Display for Row {
     }
 }
 
-/// Shows the rows around some bytes of a block's place, those bytes marked: one row before, at most four with them, one after.
+/// Shows the rows around some bytes of a block's place, those bytes marked: one row before, at most four with them, one after. The
+/// kernel reads them, since another thread may give the memory back meanwhile; what it cannot read is left out.
 fn dump(known: &Known, first: NonNull<u8>, end: NonNull<u8>) {
     let base = known.place.base.addr().get();
     let place = base..base + known.place.len;
@@ -165,23 +172,34 @@ fn dump(known: &Known, first: NonNull<u8>, end: NonNull<u8>) {
     let mut address = (marked.start & !15).saturating_sub(16);
     while address < (last.next_multiple_of(16) + 16).min(place.end) {
         let mut row = Row { bytes: [0; 16], address, marked: marked.clone(), known: place.clone() };
-        for (at, byte) in (address..).zip(&mut row.bytes).filter(|(at, _)| place.contains(at)) {
-            // SAFETY: the byte lies in the block's place.
-            let place = unsafe { known.place.base.add(at - base) };
-            // SAFETY: the place can be read: it is mapped, and not closed.
-            *byte = unsafe { place.read_volatile() };
-        }
-        if address + 16 > place.start {
+        let (from, to) = (address.max(place.start), (address + 16).min(place.end));
+        if from < to && os::copy_own_memory(from, &mut row.bytes[from - address..to - address]) {
             report::say(format_args!("{row}"));
         }
         address += 16;
     }
 }
 
+/// The books, unless whoever has them does not give them up in a second: it may be the calling thread, which a signal interrupted.
+pub(super) fn books_with_patience() -> Option<Guard<'static, Books>> {
+    const PATIENCE_MS: u64 = 1000;
+    let begun = os::clock_ms();
+    loop {
+        let books = BOOKS.try_lock();
+        if books.is_some() || os::clock_ms() - begun > PATIENCE_MS {
+            return books;
+        }
+        os::yield_now();
+    }
+}
+
 /// The signal for an access that the processor refused, at an address: says so if it lies in a block with guards. The books
 /// may be in the hands of the thread that was interrupted; then nothing is said.
 pub(super) fn refused_access(address: usize) {
-    let Some(known) = BOOKS.try_lock().and_then(|books| books.find_around(address)) else { return };
+    let Some(books) = books_with_patience() else { return };
+    let found = books.find_around(address);
+    drop(books);
+    let Some(known) = found else { return };
     if known.place.mapping.is_some() {
         tell_only("access", &Bug::Touched(address), &known);
         report::call_hook();

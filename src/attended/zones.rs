@@ -12,6 +12,7 @@
 use super::books::{Known, Place};
 use super::words::GUARDS;
 use crate::heap;
+use crate::limit::LIMIT;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::size_class::SizeClass;
@@ -64,7 +65,13 @@ fn guarded(size: usize, align: usize) -> Option<(NonNull<u8>, Place)> {
     let room = size.max(1).checked_next_multiple_of(page)?;
     let slack = if align > page { align } else { 0 };
     let len = room.checked_add(slack)?.checked_add(2 * page).filter(|&len| len <= isize::MAX as usize)?;
-    let mapping = os::map(len)?;
+    if !LIMIT.charge(len) {
+        return None;
+    }
+    let Some(mapping) = os::map(len) else {
+        LIMIT.refund(len);
+        return None;
+    };
     let first = mapping.addr().get();
     let start = if align > page {
         (first + page).next_multiple_of(align)
@@ -75,6 +82,7 @@ fn guarded(size: usize, align: usize) -> Option<(NonNull<u8>, Place)> {
     let at = |address: usize| mapping.map_addr(|base| base.saturating_add(address - first));
     if !os::forbid(mapping, from - first) || !os::forbid(at(to), first + len - to) {
         os::unmap(mapping, len);
+        LIMIT.refund(len);
         return None;
     }
     Some((at(start), Place { base: at(from), len: to - from, mapping: Some((mapping, len)) }))
@@ -85,6 +93,7 @@ pub(super) fn give_back(place: &Place) {
     match place.mapping {
         Some((start, len)) => {
             os::unmap(start, len);
+            LIMIT.refund(len);
         }
         None => {
             if let Ok(block) = heap::look_up(place.base) {

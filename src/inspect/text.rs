@@ -347,6 +347,9 @@ fn in_words(state: BlockState) -> &'static str {
     }
 }
 
+/// What a dump looks at, at most, in bytes: rows that are left out have to be read as well.
+const MOST_READ: usize = 16 << 20;
+
 /// Rows of sixteen bytes. Rows like the one above are left out, as a line with a star.
 struct Rows<'r> {
     reader: Reader<'r>,
@@ -362,6 +365,9 @@ impl<'r> Rows<'r> {
     fn write(&mut self, start: usize, bytes: usize, state: &mut dyn FnMut(usize) -> u8) -> fmt::Result {
         let (mut above, mut starred, mut rows) = (None, false, 0);
         for offset in (0..bytes).step_by(16) {
+            if offset >= MOST_READ {
+                return writeln!(self.out, "{}and {} bytes more", self.indent, bytes - offset);
+            }
             let (at, len) = (start + offset, (bytes - offset).min(16));
             let mut row = [(None, b' '); 16];
             for (index, cell) in row[..len].iter_mut().enumerate() {

@@ -314,6 +314,7 @@ pub(super) fn slab(
         && slab.block_size == root.block_size(slab.class)
         && slab.block_size > 0
         && slab.capacity == bytes / slab.block_size
+        && slab.capacity <= super::blocks::MAX_BLOCKS
         && slab.carved <= slab.capacity
         && slab.listed + slab.bare <= slab.carved
         && usize::from(reader.u8(at, layout.slices)?) == bytes / slice

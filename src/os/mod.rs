@@ -17,7 +17,7 @@ mod thread;
 pub(crate) mod valgrind;
 
 pub(crate) use control_group::memory as memory_of_process;
-pub(crate) use debug::{catch_refused_access, forbid, refused_address, trap};
+pub(crate) use debug::{catch_refused_access, forbid, let_signal_go_on, refused_address, trap};
 #[cfg(loom)]
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
