@@ -49,11 +49,15 @@ impl Limit {
 
     /// Counts bytes that are about to be mapped; `false`, and nothing, if the hard limit does not allow them.
     pub(crate) fn charge(&self, bytes: usize) -> bool {
-        let mapped = self.mapped.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if mapped > OPTIONS.limit() {
-            self.mapped.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
-        }
+        // Not added first and taken back: in between, other threads would be refused as well.
+        let mut before = self.mapped.load(Ordering::Relaxed);
+        let mapped = loop {
+            let Some(sum) = before.checked_add(bytes).filter(|&sum| sum <= OPTIONS.limit()) else { return false };
+            match self.mapped.compare_exchange(before, sum, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break sum,
+                Err(now) => before = now,
+            }
+        };
         if mapped > OPTIONS.soft_limit() && self.soft.load(Ordering::Relaxed) == BELOW {
             self.soft.store(CROSSED, Ordering::Relaxed);
         }

@@ -37,7 +37,8 @@ pub(super) const MODELS: &[fn() -> Model] = &[
 ];
 
 fn begin() {
-    for (name, value) in [("background", "1"), ("purge_delay_ms", "0")] {
+    // With a delay of nothing, nothing would be kept.
+    for (name, value) in [("background", "1"), ("purge_delay_ms", "1")] {
         heap::set_option(name.as_bytes(), value.as_bytes()).unwrap();
     }
     PURGER.start_if_wanted();

@@ -331,9 +331,7 @@ impl GeneralHeap {
         self.join_recent();
         let mut purged = 0;
         while let Some(run) = self.oldest.get() {
-            // A stamp can be younger than `now`, which was read before the lock was taken.
-            let age = (now_ms as u32).wrapping_sub(run.stamp.get()) as i32;
-            if purged >= budget || (age.max(0) as u32) < age_ms {
+            if purged >= budget || os::age_ms(now_ms as u32, run.stamp.get()) < age_ms {
                 break;
             }
             purged += run.pages();

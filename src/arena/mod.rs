@@ -151,7 +151,9 @@ impl Arenas {
     /// Sets where arena 0 gets its memory from now on.
     pub(crate) fn initialise(&self, source_of_first: Source) {
         self.arenas[0].heap.lock().supply.set_source(source_of_first);
-        self.set_count(1);
+        if self.count() == 0 {
+            self.set_count(1);
+        }
     }
 
     pub(crate) fn set_count(&self, count: usize) {
@@ -278,7 +280,7 @@ impl Arenas {
             let budget = budget.min(heap.general.dirty_pages.get().saturating_sub(kept));
             let purged = heap.general.purge(now, age_ms, budget);
             returned += purged;
-            if purged > 0 || wait {
+            if purged > 0 || wait || OPTIONS.purge_delay_ms() == 0 {
                 let before = arena.segments.get();
                 arena.release_free_segments(&heap);
                 returned += (before - arena.segments.get()) as usize * PAGES;

@@ -559,9 +559,7 @@ impl AgingList {
     /// Takes out the slab that came first, if it came at least `age_ms` ago.
     pub(crate) fn take_aged(&self, now_ms: u32, age_ms: u32) -> Option<Aged> {
         let slab = self.oldest.get()?;
-        // A stamp can be younger than `now`, which was read before the lock was taken.
-        let age = now_ms.wrapping_sub(slab.line1.stamp.get()) as i32;
-        if (age.max(0) as u32) < age_ms {
+        if os::age_ms(now_ms, slab.line1.stamp.get()) < age_ms {
             return None;
         }
         self.leave(slab);

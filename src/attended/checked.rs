@@ -14,7 +14,7 @@ use crate::heap;
 use crate::history::{self, Kind};
 use crate::options::OPTIONS;
 use crate::size_class::SizeClass;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::Mutex;
 use crate::{os, report, verify};
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
@@ -176,32 +176,38 @@ fn count_call() {
 
 /// Looks at all structures, unless another thread does so.
 fn verify_alone() {
-    let me = os::thread_id();
-    if VERIFYING.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+    let is_free = |verifying: &mut u32| {
+        let free = *verifying == 0;
+        if free {
+            *verifying = os::thread_id();
+        }
+        free
+    };
+    if !is_free(&mut VERIFYING.lock()) {
         return;
     }
     let whole = NotWhole;
     verify::verify();
     core::mem::forget(whole);
-    VERIFYING.store(0, Ordering::Relaxed);
+    *VERIFYING.lock() = 0;
 }
 
 /// Ends the process if the calling thread is looking at all structures: then one of them is not whole, and what wants memory is
 /// the message of a panic. Locks are held that the call would wait for.
 fn end_if_verifying() {
-    let verifying = VERIFYING.load(Ordering::Relaxed);
+    let verifying = *VERIFYING.lock();
     if verifying != 0 && verifying == os::thread_id() {
         drop(NotWhole);
     }
 }
 
-/// The kernel's number of the thread that looks at all structures; 0 while none does. Any thread writes its own number and takes it
-/// back; what another one reads differs from its own at any rate: `Relaxed`.
-static VERIFYING: AtomicU32 = AtomicU32::new(0);
+/// The kernel's number of the thread that looks at all structures; 0 while none does.
+pub(super) static VERIFYING: Mutex<u32> = Mutex::new(0);
 
 /// A thread that was looking is not there in a child of `fork`.
 pub(super) fn renew_in_child() {
-    VERIFYING.store(0, Ordering::Relaxed);
+    VERIFYING.renew_in_child();
+    *VERIFYING.lock() = 0;
 }
 
 /// Ends the process when a look at the structures does not come to its end: nothing may unwind through the allocator.

@@ -157,6 +157,7 @@ pub(crate) fn check() -> usize {
 }
 
 pub(crate) fn lock_for_fork() {
+    checked::VERIFYING.lock_for_fork();
     books::BOOKS.lock_for_fork();
     stacks::lock_for_fork();
 }
@@ -164,6 +165,7 @@ pub(crate) fn lock_for_fork() {
 pub(crate) fn unlock_after_fork() {
     stacks::unlock_after_fork();
     books::BOOKS.unlock_after_fork();
+    checked::VERIFYING.unlock_after_fork();
 }
 
 pub(crate) fn renew_in_child() {

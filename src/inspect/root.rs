@@ -200,6 +200,7 @@ impl Root {
             (segment.size as usize, 1 << 30),
             (segment.size as usize / (segment.page.max(1) as usize), super::walk::MAX_PAGES),
             (self.layout.arenas.count as usize, 1 << 10),
+            (self.layout.cache.size as usize, 1 << 20),
             (self.layout.cache.outbox_of.count as usize, 1 << 16),
             (self.layout.large.bucket_count as usize, 1 << 20),
             (self.layout.large.range_count as usize, 1 << 16),

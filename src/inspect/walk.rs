@@ -275,10 +275,13 @@ struct Found {
     whole: bool,
 }
 
+/// No program has memory beyond.
+const ADDRESSES: usize = 1 << 56;
+
 fn tell_mapping(mapping: Mapping, visitor: &mut dyn Visitor) {
     let sound = mapping.bytes > 0
         && (mapping.start | mapping.bytes).is_multiple_of(4096)
-        && mapping.start.checked_add(mapping.bytes).is_some();
+        && mapping.start.checked_add(mapping.bytes).is_some_and(|end| end <= ADDRESSES);
     if sound {
         visitor.mapping(&mapping);
     } else {

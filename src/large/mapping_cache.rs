@@ -5,6 +5,7 @@
 //! moved together, so that the cache never adds to the peak. Guarded by the lock of `Large`.
 
 use super::registry::Mapping;
+use crate::os;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
@@ -113,16 +114,21 @@ impl MappingCache {
     /// Puts a freed mapping in; `false`, and no change, when it is larger than the whole cache may be or there is no room
     /// for another range. The caller makes room first with `evict_oldest`.
     #[must_use = "a mapping that was not taken in must be unmapped"]
-    pub(crate) fn put(&mut self, mut mapping: Mapping, stamp: u32) -> bool {
+    pub(crate) fn put(&mut self, mut mapping: Mapping, mut stamp: u32) -> bool {
         if self.bytes + mapping.len > MAX_BYTES {
             return false;
         }
         let len = mapping.len;
-        let mut place = 0;
+        let (mut place, mut largest) = (0, len);
         while place < self.count {
-            match self.ranges[place].and_then(|range| range.mapping.joined_with(mapping)) {
-                Some(joined) => {
+            let joined = self.ranges[place].and_then(|range| Some((range, range.mapping.joined_with(mapping)?)));
+            match joined {
+                Some((range, joined)) => {
                     mapping = joined;
+                    // The age of the largest part counts, so that a range does not stay young for ever by small additions.
+                    if range.mapping.len > largest {
+                        (largest, stamp) = (range.mapping.len, range.stamp);
+                    }
                     // Another range comes to this place.
                     self.remove(place);
                 }
@@ -191,8 +197,7 @@ impl MappingCache {
 
     /// The place of the oldest range that is at least `age_ms` old.
     fn oldest(&self, now_ms: u32, age_ms: u32) -> Option<usize> {
-        // A stamp can be younger than `now`, which was read before the lock was taken.
-        let age = |range: &Range| (now_ms.wrapping_sub(range.stamp) as i32).max(0) as u32;
+        let age = |range: &Range| os::age_ms(now_ms, range.stamp);
         let (place, oldest) = self.present().max_by_key(|(_, range)| age(range))?;
         (age(oldest) >= age_ms).then_some(place)
     }
@@ -227,6 +232,15 @@ mod tests {
         assert_eq!(cache.take(12 * 4096), Some(mapping(0, 12)));
         assert_eq!(cache.bytes(), 0);
         assert!(cache.ranges.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_range_is_as_old_as_its_largest_part() {
+        let mut cache = MappingCache::new();
+        assert!(cache.put(mapping(0, 100), 1));
+        assert_eq!(cache.take(4096), Some(mapping(0, 1)));
+        assert!(cache.put(mapping(0, 1), 500));
+        assert_eq!(cache.evict_oldest(600, 599), Some(mapping(0, 100)));
     }
 
     #[test]

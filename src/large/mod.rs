@@ -146,7 +146,13 @@ impl Large {
         let mapping = Mapping { start: counted(len, || os::map(len))?, len };
         match self.furnish(mapping, 0) {
             Furnished::UpTo(used) => Some((mapping, len - used)),
-            Furnished::Lost => Some((Mapping { start: os::map(len)?, len }, len)),
+            Furnished::Lost => {
+                let start = os::map(len);
+                if start.is_none() {
+                    LIMIT.refund(len);
+                }
+                Some((Mapping { start: start?, len }, len))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the checks ask of the kernel: pages that cannot be touched, and signals.
 
 use super::keeping_errno;
-use crate::sync::Cell;
+use crate::sync::Mutex;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -20,13 +20,8 @@ pub(crate) fn trap() {
     unsafe { libc::raise(libc::SIGTRAP) };
 }
 
-/// What SIGSEGV did before.
-struct Before(Cell<MaybeUninit<libc::sigaction>>);
-
-// SAFETY: written once, before the handler that reads it is in place for more than the one call that writes it.
-unsafe impl Sync for Before {}
-
-static BEFORE: Before = Before(Cell::new(MaybeUninit::zeroed()));
+/// What SIGSEGV did before `catch_refused_access`. Its lock ranks below all others, and is not held at a fork: it is written once.
+static BEFORE: Mutex<MaybeUninit<libc::sigaction>> = Mutex::new(MaybeUninit::zeroed());
 
 /// Has `tell` called, once, with the address of an access that the processor refuses; it has to end with `let_signal_go_on`. A
 /// program that handles SIGSEGV from then on takes this one's place. To be called once.
@@ -36,16 +31,19 @@ pub(crate) fn catch_refused_access(tell: extern "C" fn(c_int, *mut libc::siginfo
         let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
         action.sa_sigaction = tell as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: the action is whole, its function stays loaded as long as the allocator, and the other is written here alone.
-        unsafe { libc::sigaction(libc::SIGSEGV, &action, BEFORE.0.as_ptr().cast()) };
+        let mut before = BEFORE.lock();
+        // SAFETY: the action is whole, its function stays loaded as long as the allocator, and the other is the lock's own.
+        unsafe { libc::sigaction(libc::SIGSEGV, &action, before.as_mut_ptr()) };
     });
 }
 
 /// Puts SIGSEGV back to what it did before `catch_refused_access`. When the handler returns the access is tried again, and the
 /// signal takes its course: the program's own handler, if it had one then.
 pub(crate) fn let_signal_go_on() {
-    // SAFETY: zeroes, or what the kernel wrote there, are a valid action.
-    unsafe { libc::sigaction(libc::SIGSEGV, BEFORE.0.as_ptr().cast(), ptr::null_mut()) };
+    if let Some(before) = BEFORE.try_lock() {
+        // SAFETY: zeroes, or what the kernel wrote there, are a valid action.
+        unsafe { libc::sigaction(libc::SIGSEGV, before.as_ptr(), ptr::null_mut()) };
+    }
 }
 
 /// The address that a signal is about.

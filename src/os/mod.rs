@@ -34,7 +34,7 @@ pub(crate) use text::{
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use thread::thread_key_get;
 pub(crate) use thread::{
-    abort, clock_ms, clock_ns, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key,
+    abort, age_ms, clock_ms, clock_ns, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key,
     thread_key_delete, thread_key_set, thread_number, yield_now,
 };
 

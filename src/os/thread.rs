@@ -17,6 +17,14 @@ pub(crate) fn clock_ms() -> u64 {
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
+/// How old a stamp is, both in milliseconds modulo 2^32. One that is a little younger than `now`, which was read before a lock was
+/// taken, is 0 old; one of weeks ago, in a process that slept meanwhile, is very old.
+pub(crate) fn age_ms(now: u32, stamp: u32) -> u32 {
+    const YOUNGER: u32 = 60_000;
+    let age = now.wrapping_sub(stamp);
+    if age > u32::MAX - YOUNGER { 0 } else { age }
+}
+
 /// Nanoseconds of the monotonic clock, without a system call.
 pub(crate) fn clock_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
