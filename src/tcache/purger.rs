@@ -14,7 +14,8 @@
 //!
 //! No wake-up is lost: what decays is put in its place under a lock, and `note` looks at the state afterwards. The purger says
 //! that it is asleep first, and then looks once more at all the places, under the same locks. If it does not see what was put,
-//! its look came before, and the lock hands its word on to whoever put it. So `Relaxed` is enough for both.
+//! its look came before, and the lock hands its word on to whoever put it. So `Relaxed` is enough for both. Chains that threads send
+//! each other are put under no lock; whoever sends one passes through the gate, in which the purger says that it is asleep.
 //!
 //! It does not count for the program. It blocks every signal, has no cache, and ends when no thread has a cache any more:
 //! else the C library would wait for it after the last thread of the program. It is never started by a thread without a cache,
@@ -28,7 +29,7 @@ use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, is_forking};
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, is_forking};
 use core::ffi::c_void;
 
 const NONE: u32 = 0;
@@ -55,18 +56,26 @@ pub(crate) struct Purger {
     state: AtomicU32,
     /// The thread's handle. Written by the thread that starts it, before `BUSY`; read by whoever ends it.
     thread: AtomicUsize,
+    /// Held while the purger says that it sleeps; see `note_sent`. The lowest of all locks.
+    gate: Mutex<()>,
     /// The process that the state is about. Written before a second thread can be there, read by any thread: `Relaxed`.
     process: AtomicU32,
 }
 
 impl Purger {
     pub(crate) const fn new() -> Self {
-        Self { state: AtomicU32::new(NONE), thread: AtomicUsize::new(0), process: AtomicU32::new(0) }
+        Self {
+            state: AtomicU32::new(NONE),
+            thread: AtomicUsize::new(0),
+            gate: Mutex::new(()),
+            process: AtomicU32::new(0),
+        }
     }
 
     /// Remembers the process: when the allocator is initialised, and in a child of `fork`, which has no purger.
     pub(super) fn begin_process(&self) {
         self.process.store(os::process_id() as u32, Ordering::Relaxed);
+        self.gate.renew_in_child();
         self.state.store(NONE, Ordering::Relaxed);
     }
 
@@ -75,6 +84,15 @@ impl Purger {
     pub(crate) fn note(&self) {
         if self.state.load(Ordering::Relaxed) == ASLEEP {
             self.wake();
+        }
+    }
+
+    /// As `note`, of a chain that was sent, which is put in its place under no lock: the one that is taken here stands in for it.
+    #[inline]
+    pub(crate) fn note_sent(&self) {
+        if OPTIONS.background() {
+            drop(self.gate.lock());
+            self.note();
         }
     }
 
@@ -138,9 +156,11 @@ impl Purger {
     }
 
     fn fall_asleep(&self) {
-        if self.state.compare_exchange(BUSY, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            && is_something_left()
-        {
+        let asleep = {
+            let _gate = self.gate.lock();
+            self.state.compare_exchange(BUSY, ASLEEP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if asleep && is_something_left() {
             let _ = self.state.compare_exchange(ASLEEP, BUSY, Ordering::Relaxed, Ordering::Relaxed);
         }
     }

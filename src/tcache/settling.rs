@@ -87,7 +87,7 @@ impl ThreadCache {
         {
             self.settle_arrivals(&mut slabs, class);
         }
-        PURGER.note();
+        PURGER.note_sent();
     }
 
     /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.

@@ -208,6 +208,6 @@ pub(super) fn churn(stage: &Stage) -> Vec<Figure> {
     let last = stage.most(marks[2], |look| look.resident as f64);
     vec![
         Figure::new("resident / pages that hold a survivor, at the end", ratio(end.resident, floor), 1.25),
-        Figure::missed("most resident of the last quarter, by that of the third", last / third, 1.05, 1.2),
+        Figure::missed("most resident of the last quarter, by that of the third", last / third, 1.05, 1.15),
     ]
 }

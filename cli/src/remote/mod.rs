@@ -95,6 +95,8 @@ trait Space: Memory {
     fn resident(&self, start: usize, bytes: usize, is_used: bool) -> u64;
     /// What is known of the process as a whole; the heap's part is left open.
     fn process(&self) -> Process;
+    /// Whether anything of a range was ever touched: reading the rest of a process would bring in what it never asked for.
+    fn was_touched(&self, start: usize, bytes: usize) -> bool;
     /// The coarse monotonic clock as of the look, in milliseconds; `None` in a core file.
     fn now_ms(&self) -> Option<u64>;
 }
@@ -188,7 +190,8 @@ fn roots_in(space: &dyn Space, map: &Map) -> Vec<usize> {
     let mut found = Vec::new();
     let mut page = vec![0; PAGE];
     for start in (map.start..map.end).step_by(PAGE) {
-        if space.read(start, &mut page).is_err() {
+        // A root's page was written when the library was loaded.
+        if !space.was_touched(start, PAGE) || space.read(start, &mut page).is_err() {
             continue;
         }
         for offset in (0..PAGE).step_by(8).filter(|&offset| page[offset..].starts_with(&MAGIC)) {

@@ -90,7 +90,10 @@ impl Live {
     fn entries(&self, start: usize, bytes: usize) -> Option<Vec<u64>> {
         let first = start / self.page_size;
         let count = (start + bytes).div_ceil(self.page_size) - first;
-        let mut entries = vec![0; count * 8];
+        // A record may be garbage: nobody has as much.
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(count * 8).ok()?;
+        entries.resize(count * 8, 0);
         self.pagemap.as_ref()?.read_exact_at(&mut entries, first as u64 * 8).ok()?;
         Some(entries.chunks_exact(8).map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default())).collect())
     }
@@ -118,6 +121,10 @@ impl Memory for Live {
 impl Space for Live {
     fn maps(&self) -> &[Map] {
         &self.maps
+    }
+
+    fn was_touched(&self, start: usize, bytes: usize) -> bool {
+        self.entries(start, bytes).is_none_or(|entries| entries.iter().any(|entry| entry & (PRESENT | SWAPPED) != 0))
     }
 
     fn resident(&self, start: usize, bytes: usize, _is_used: bool) -> u64 {

@@ -40,7 +40,11 @@ pub fn run(target: &Target, first: Snapshot, colouring: Colouring) -> Result<(),
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(failed(io::Error::other("--live needs one on standard input and output")));
     }
-    let mut terminal = ratatui::try_init().map_err(failed)?;
+    let mut terminal = ratatui::try_init().map_err(|error| {
+        // It may have come half-way.
+        let _ = ratatui::try_restore();
+        failed(error)
+    })?;
     let mut view = View::new(first, colouring);
     let result = loop {
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {

@@ -70,7 +70,9 @@ pub fn lines<'a>(snapshot: &'a Snapshot) -> Vec<Line<'a>> {
         for segment in &arena.segments {
             let piece = |zone: &'a Zone| Piece { start: zone.start, bytes: zone.bytes, part: Part::Zone(zone) };
             let pieces = segment.zones.iter().map(piece).collect();
-            lines.push(Line { start: segment.start, pieces });
+            if !segment.zones.is_empty() {
+                lines.push(Line { start: segment.start, pieces });
+            }
         }
     }
     for large in &snapshot.large {
