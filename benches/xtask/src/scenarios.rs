@@ -96,8 +96,8 @@ const FRESH_RUNS: usize = 5;
 /// How many times the resident memory of the leanest rival Terrace's may be.
 const FRESH_TARGET: f64 = 1.1;
 
-/// What is reached where the leanest is the C library's own allocator, which needs no library beside it: of the 250 KiB that
-/// `true` takes more, 220 are pages of the library's file, which all processes share.
+/// What is reached where the leanest is the C library's own allocator, which needs no library beside it: the kernel maps pages of
+/// the library's file, 64 KiB around each that is touched.
 const FRESH_LIMIT: f64 = 1.4;
 
 /// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is compressed: to wait for a
