@@ -168,6 +168,9 @@ fn a_block_freed_twice_is_told_with_who_had_it() {
         }
         told("double_free_of_large", check, "the block of 3145728 bytes at ");
     }
+    let ended = run("double_free_of_unmapped", "red-zones", "1");
+    ended.says(" was freed already (double free)\n");
+    assert!(ended.went_on(), "{}", ended.said);
 }
 
 #[test]

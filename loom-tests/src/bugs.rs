@@ -305,8 +305,8 @@ const BUGS: &[Bug] = &[
         name: "a charge is compared with the limit and added in two steps",
         file: "src/limit.rs",
         changes: &[(
-            "        if mapped > OPTIONS.limit() {\n",
-            "        if BUG {\n            self.mapped.fetch_sub(bytes, Ordering::Relaxed);\n            let before = self.mapped.load(Ordering::Relaxed);\n            if before + bytes > OPTIONS.limit() {\n                return false;\n            }\n            self.mapped.store(before + bytes, Ordering::Relaxed);\n        } else if mapped > OPTIONS.limit() {\n",
+            "            match self.mapped.compare_exchange(before, sum,",
+            "            if BUG {\n                self.mapped.store(sum, Ordering::Relaxed);\n                break sum;\n            }\n            match self.mapped.compare_exchange(before, sum,",
         )],
         model: "what_threads_map_together_is_within_the_hard_limit",
     },

@@ -600,6 +600,16 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_set_later_leaves_the_number_of_arenas() {
+        let arenas = Arenas::new();
+        arenas.initialise(Source::Mappings);
+        assert_eq!(arenas.count(), 1);
+        arenas.set_count(4);
+        arenas.initialise(Source::Break);
+        assert_eq!(arenas.count(), 4);
+    }
+
+    #[test]
     fn a_wholly_free_segment_goes_back_to_the_kernel() {
         let arenas = arenas();
         let hint = Cell::new(0);

@@ -145,6 +145,14 @@ static void double_free_of_large(void)
     free(block);
 }
 
+// Too large to be kept for later: its memory is the kernel's again.
+static void double_free_of_unmapped(void)
+{
+    void *block = malloc(300 << 20);
+    free(block);
+    free(block);
+}
+
 static void free_of_the_inside(void)
 {
     char *block = malloc(100);
@@ -292,6 +300,7 @@ static const struct {
     CASE(write_after_free), CASE(write_after_free_in_another_thread), CASE(write_past_a_large_block),
     CASE(read_before_a_large_block), CASE(read_of_a_freed_large_block), CASE(double_free),
     CASE(double_free_with_one_between), CASE(double_free_by_another_thread), CASE(double_free_of_large),
+    CASE(double_free_of_unmapped),
     CASE(free_of_the_inside), CASE(free_before_the_start), CASE(free_of_the_stack), CASE(realloc_of_freed), CASE(leak),
     CASE(leak_with_a_stack), CASE(found_on_demand), CASE(new_and_freed_blocks_are_filled),
     CASE(a_freed_block_stays_out_of_reach), CASE(no_bug_at_all),
