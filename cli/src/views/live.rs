@@ -7,6 +7,8 @@ use crate::ledger::Ledger;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::units::{Share, Size};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -16,7 +18,9 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-/// How often a process is looked at again.
+/// What asks a program to end. The terminal is put back first.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT];
+/// How often a process is looked at again, and signals are heeded.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Columns of the addresses before the map.
 const LABEL: u16 = 16;
@@ -40,13 +44,24 @@ pub fn run(target: &Target, first: Snapshot, colouring: Colouring) -> Result<(),
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(failed(io::Error::other("--live needs one on standard input and output")));
     }
+    let ending: SigSet = ENDING.into_iter().collect();
+    let signals = (|| {
+        ending.thread_block()?;
+        SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    })()
+    .map_err(|errno| failed(errno.into()))?;
     let mut terminal = ratatui::try_init().map_err(|error| {
         // It may have come half-way.
         let _ = ratatui::try_restore();
         failed(error)
     })?;
     let mut view = View::new(first, colouring);
+    let mut ended_by = None;
     let result = loop {
+        if let Ok(Some(received)) = signals.read_signal() {
+            ended_by = Signal::try_from(received.ssi_signo.cast_signed()).ok();
+            break Ok(());
+        }
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
             break Err(error);
         }
@@ -56,16 +71,20 @@ pub fn run(target: &Target, first: Snapshot, colouring: Colouring) -> Result<(),
             Err(error) => break Err(error),
         }
     };
-    ratatui::try_restore().and(result).map_err(failed)
+    let restored = ratatui::try_restore();
+    // Shows the cursor again.
+    drop(terminal);
+    if let Some(signal) = ended_by {
+        // The terminal is as it was; the signal has its way.
+        ending.thread_unblock().and_then(|()| raise(signal)).map_err(|errno| failed(errno.into()))?;
+    }
+    restored.and(result).map_err(failed)
 }
 
 /// Waits for a key, or for the time to look again.
 fn next(view: &mut View, target: &Target) -> io::Result<Step> {
-    let wait = if target.goes_on() && !view.has_ended {
-        REFRESH.saturating_sub(view.looked.elapsed())
-    } else {
-        Duration::from_secs(3600)
-    };
+    let wait =
+        if target.goes_on() && !view.has_ended { REFRESH.saturating_sub(view.looked.elapsed()) } else { REFRESH };
     let mut is_due = true;
     if event::poll(wait)? {
         is_due = false;

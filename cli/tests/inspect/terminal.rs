@@ -2,9 +2,12 @@
 
 use crate::{SERVER, end_of, run, terrace};
 use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -96,6 +99,15 @@ fn the_keys_that_people_expect_move_about_in_the_map() {
     screen.wait_until("the map without the help", |screen| !screen.contents().contains("the next colouring"));
     screen.press("q");
     assert!(end_of(&mut screen.child).success());
+    screen.wait_until("the terminal as it was", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+}
+
+#[test]
+fn a_signal_that_ends_it_finds_the_terminal_put_back() {
+    let mut screen = Screen::open();
+    screen.wait_for("0x55d2b4400000: the segment's tables");
+    kill(Pid::from_raw(screen.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(end_of(&mut screen.child).signal(), Some(Signal::SIGTERM as i32));
     screen.wait_until("the terminal as it was", |screen| !screen.alternate_screen() && !screen.hide_cursor());
 }
 
