@@ -97,8 +97,9 @@ const FRESH_RUNS: usize = 5;
 const FRESH_TARGET: f64 = 1.1;
 
 /// What is reached where the leanest is the C library's own allocator, which needs no library beside it: the kernel maps pages of
-/// the library's file, 64 KiB around each that is touched.
-const FRESH_LIMIT: f64 = 1.4;
+/// the library's file, 64 KiB around each that is touched. How many of the C library's it maps depends on how they came to be in
+/// memory: the same `true` has been seen with 1,086 and with 1,180 KiB, which alone moves the figure from 1.36 to 1.47.
+const FRESH_LIMIT: f64 = 1.6;
 
 /// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is compressed: to wait for a
 /// tenth of its usual time before it does.
