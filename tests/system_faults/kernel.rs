@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 pub struct Kernel {
     /// 1 while calls are counted and may be refused.
     pub armed: AtomicU32,
-    /// How many calls were made so far.
-    pub calls: AtomicUsize,
-    /// The numbers of the first call that is refused, and of the first that is not any more.
-    pub first: AtomicUsize,
-    pub end: AtomicUsize,
+    /// How many calls of each kind were made so far.
+    pub calls: [AtomicUsize; KINDS.len()],
+    /// The first call that is refused: its kind, an index of `KINDS`, and how many of that kind go before it.
+    pub kind: AtomicUsize,
+    pub nth: AtomicUsize,
+    /// How many calls in a row are refused, of whatever kind.
+    pub wanted: AtomicUsize,
     pub refusals: AtomicUsize,
     /// 1 if pages are refused to be moved by a kernel that has cleared the place.
     pub clears: AtomicU32,
-    /// Of what kind the first refused call was: an index of `KINDS`, plus one.
-    pub kind: AtomicUsize,
     /// Bytes that the kernel has given and not got back, and those that it refused to take back.
     pub held: AtomicUsize,
     pub left: AtomicUsize,
@@ -50,14 +50,15 @@ pub fn kernel() -> Option<&'static Kernel> {
 /// Whether this call is refused; sets `errno` then.
 fn refuses(name: &str) -> bool {
     let Some(kernel) = kernel().filter(|kernel| kernel.armed.load(Ordering::Relaxed) == 1) else { return false };
-    let number = kernel.calls.fetch_add(1, Ordering::Relaxed);
-    if !(kernel.first.load(Ordering::Relaxed)..kernel.end.load(Ordering::Relaxed)).contains(&number) {
+    let kind = KINDS.iter().position(|(known, _)| *known == name).expect("every function has its error");
+    let number = kernel.calls[kind].fetch_add(1, Ordering::Relaxed);
+    let refusals = kernel.refusals.load(Ordering::Relaxed);
+    let is_first = kind == kernel.kind.load(Ordering::Relaxed) && number == kernel.nth.load(Ordering::Relaxed);
+    let goes_on = (1..kernel.wanted.load(Ordering::Relaxed)).contains(&refusals);
+    if !is_first && !goes_on {
         return false;
     }
-    let kind = KINDS.iter().position(|(known, _)| *known == name).expect("every function has its error");
-    if kernel.refusals.fetch_add(1, Ordering::Relaxed) == 0 {
-        kernel.kind.store(kind + 1, Ordering::Relaxed);
-    }
+    kernel.refusals.fetch_add(1, Ordering::Relaxed);
     set_errno(KINDS[kind].1);
     true
 }

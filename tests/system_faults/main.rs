@@ -2,8 +2,9 @@
 //!
 //! This program defines those functions itself, so that the allocator linked into it calls these; the library that ships knows
 //! nothing of it. A script of all kinds of calls runs in one forked process after the other, each a heap that was never used:
-//! in the first its first call of the kernel is refused, in the second its second, until a run has no call of that number. After
-//! a refusal the contents of all blocks are looked at, the walker finds the heap whole, and the call that failed, made once
+//! in the first its first `mmap` is refused, in the second its second, until a run has no call of that number; then its first
+//! `munmap`, and so on. (Counted over all kinds, a call that is made only now and then, a purge that is due, would shift those
+//! behind it, and let some be passed over.) After a refusal the contents of all blocks are looked at, the walker finds the heap whole, and the call that failed, made once
 //! more, does not. At the end everything is freed, and what the kernel has given and not got back is what the statistics know
 //! of. A lock that stayed held would have the process end by its alarm.
 
@@ -393,8 +394,9 @@ fn refuse_each(test: &str, further: usize, clears: bool) {
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{said}");
 }
 
-/// When that many runs in a row had no call left to refuse, the last call was found.
-const RUNS_BEYOND_THE_LAST: usize = 16;
+/// When that many runs in a row had no call of a kind left to refuse, the last of that kind was found. How many there are depends on
+/// how long the runs take: a purge is due or not.
+const RUNS_BEYOND_THE_LAST: usize = 3;
 
 /// Says how many calls of each kind were the first to be refused.
 fn refuse_each_here(further: usize, clears: bool) -> [usize; KINDS.len()] {
@@ -413,48 +415,50 @@ fn refuse_each_here(further: usize, clears: bool) -> [usize; KINDS.len()] {
     KERNEL.store(shared.cast(), Ordering::Relaxed);
     let kernel = kernel().expect("it was just made");
     kernel.clears.store(u32::from(clears), Ordering::Relaxed);
-    let (mut seen, mut beyond) = ([0; KINDS.len()], 0);
-    for first in 0.. {
-        kernel.calls.store(0, Ordering::Relaxed);
-        kernel.first.store(first, Ordering::Relaxed);
-        kernel.end.store(first.saturating_add(1).saturating_add(further), Ordering::Relaxed);
-        for counter in [&kernel.refusals, &kernel.kind, &kernel.held, &kernel.left] {
-            counter.store(0, Ordering::Relaxed);
+    kernel.wanted.store(further.saturating_add(1), Ordering::Relaxed);
+    let seen = std::array::from_fn(|kind| {
+        let (mut nth, mut seen, mut beyond) = (0, 0, 0);
+        while beyond < RUNS_BEYOND_THE_LAST {
+            if refuse_one(kernel, kind, nth) {
+                (seen, beyond) = (seen + 1, 0);
+            } else {
+                beyond += 1;
+            }
+            nth += 1;
         }
-        // SAFETY: this process has one thread.
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0);
-        if child == 0 {
-            panic::set_hook(Box::new(|what| {
-                eprintln!("{what}");
-                exit(1);
-            }));
-            set_alarm();
-            COUNTED.store(std::process::id(), Ordering::Relaxed);
-            Script { blocks: Vec::new(), kernel, seeds: 0 }.run();
-            exit(0);
-        }
-        let mut status = -1;
-        // SAFETY: the status is valid for a write.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        let kind = kernel.kind.load(Ordering::Relaxed);
-        let name = kind.checked_sub(1).map_or("nothing", |kind| KINDS[kind].0);
-        assert_eq!(
-            status, 0,
-            "call {first} ({name}) was refused, and {further} after it: the process ended with {status:#x}"
-        );
-        if kind > 0 {
-            (seen[kind - 1], beyond) = (seen[kind - 1] + 1, 0);
-            continue;
-        }
-        // How many calls there are depends on how long the runs take: a purge is due or not.
-        beyond += 1;
-        if beyond == RUNS_BEYOND_THE_LAST {
-            break;
-        }
-    }
+        seen
+    });
     KERNEL.store(ptr::null_mut(), Ordering::Relaxed);
     seen
+}
+
+/// Runs the script in a process of its own, where that call is the first to be refused. Says whether there was one.
+#[track_caller]
+fn refuse_one(kernel: &'static Kernel, kind: usize, nth: usize) -> bool {
+    kernel.kind.store(kind, Ordering::Relaxed);
+    kernel.nth.store(nth, Ordering::Relaxed);
+    for counter in kernel.calls.iter().chain([&kernel.refusals, &kernel.held, &kernel.left]) {
+        counter.store(0, Ordering::Relaxed);
+    }
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        panic::set_hook(Box::new(|what| {
+            eprintln!("{what}");
+            exit(1);
+        }));
+        set_alarm();
+        COUNTED.store(std::process::id(), Ordering::Relaxed);
+        Script { blocks: Vec::new(), kernel, seeds: 0 }.run();
+        exit(0);
+    }
+    let mut status = -1;
+    // SAFETY: the status is valid for a write.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    let (name, _) = KINDS[kind];
+    assert_eq!(status, 0, "{name} was refused after {nth} calls of it: the process ended with {status:#x}");
+    kernel.refusals.load(Ordering::Relaxed) > 0
 }
 
 #[test]
