@@ -4,6 +4,7 @@
 //! Nothing here unwinds, allocates through the library itself, or uses stdio but for the stream that `malloc_info` is given.
 
 use crate::c_face::{self, Event};
+use core::arch::global_asm;
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::hint::black_box;
 
@@ -25,8 +26,20 @@ extern "C" fn stop() {
     c_face::stop();
 }
 
+// `malloc` and `free` each begin a cache line: a pair of calls takes some 5 % less time so (decision 18). Stable Rust aligns no
+// function; a function that is alone in its section lies where that begins, and a section is as aligned as anything in it.
+global_asm!(
+    ".pushsection .text.terrace.malloc, \"ax\", @progbits",
+    ".p2align 6",
+    ".popsection",
+    ".pushsection .text.terrace.free, \"ax\", @progbits",
+    ".p2align 6",
+    ".popsection",
+);
+
 /// malloc(3).
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.malloc")]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {
     c_face::malloc(size).cast()
 }
@@ -36,6 +49,7 @@ pub extern "C" fn malloc(size: usize) -> *mut c_void {
 /// # Safety
 /// `block` is NULL or a block that the caller gives up.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.free")]
 pub unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { c_face::free(block.cast()) }
