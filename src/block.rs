@@ -75,6 +75,25 @@ impl BlockPtr {
         unsafe { sync::write(self.next_place(), next) }
     }
 
+    /// Has the processor fetch the block's first line for writing, if it likes to: whoever takes this block next writes to it, and it may
+    /// lie in the cache of the thread that freed it. Null is no harm.
+    #[inline(always)]
+    pub(crate) fn fetch(block: Option<BlockPtr>) {
+        let line: *mut FreeBlock = block.map_or(core::ptr::null_mut(), |block| block.0.as_ptr());
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a hint, which changes nothing and never faults; processors without it take it for no operation.
+        unsafe {
+            core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
+        }
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("prfm pstl1keep, [{}]", in(reg) line, options(nostack, preserves_flags, readonly))
+        }
+        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+        let _ = line;
+    }
+
     fn parcel(self) -> Parcel {
         // SAFETY: as in `next`; word 1 of a chain's head was written when the chain was pushed.
         Parcel(unsafe { sync::read(self.parcel_place()) })

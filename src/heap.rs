@@ -18,13 +18,10 @@ use crate::options::{OPTIONS, OptionDescription, OptionError};
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
-use crate::size_class::{BYTE_TABLE_MAX, SizeClass, TABLE_MAX};
+use crate::size_class::{BYTE_TABLE_MAX, C_ALIGN, SizeClass, TABLE_MAX};
 use crate::sync::Cell;
 use crate::tcache::{self, CACHES, PURGER};
 use core::ptr::{self, NonNull};
-
-/// The alignment that C programs expect of every block.
-pub(crate) const C_ALIGN: usize = 16;
 
 /// Above this alignment, in bytes, a run of pages would waste much of a segment.
 const MAX_RUN_ALIGN: usize = PAGES_PER_SLICE * PAGE * 16;
@@ -39,17 +36,13 @@ pub(crate) struct Fresh {
 /// `size` bytes aligned to 16; null, with `errno` set, when there is no memory.
 #[inline(always)]
 pub(crate) fn allocate_c(size: usize) -> *mut u8 {
-    if size <= BYTE_TABLE_MAX {
-        tcache::allocate(SizeClass::by_byte_table(size), size, C_ALIGN)
-    } else {
-        allocate_beyond_table(size)
-    }
+    if size <= BYTE_TABLE_MAX { tcache::allocate_c(size) } else { allocate_beyond_table(size) }
 }
 
 /// As [`allocate_c`], if the calling thread has such a block at hand; the caller of this goes on to that.
 #[inline(always)]
 pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
-    if size <= BYTE_TABLE_MAX { tcache::allocate_at_hand(SizeClass::by_byte_table(size)) } else { None }
+    if size <= BYTE_TABLE_MAX { tcache::allocate_at_hand(size) } else { None }
 }
 
 #[inline(never)]

@@ -18,6 +18,8 @@ pub const MAX_SMALL: usize = 32 * 1024;
 pub(crate) const TABLE_MAX: usize = 8 * 1024;
 /// The largest size that the table of single bytes answers.
 pub(crate) const BYTE_TABLE_MAX: usize = 1024;
+/// The alignment that C programs expect of every block.
+pub(crate) const C_ALIGN: usize = 16;
 /// How many classes there are.
 pub const COUNT: usize = 71;
 /// Alignments above this are served by runs of pages.

@@ -4,8 +4,8 @@
 //! chooses both by itself.
 
 use super::{PTRDIFF_MAX, fail, malloc, realloc};
-use crate::heap::{self, C_ALIGN};
-use crate::size_class::SizeClass;
+use crate::heap;
+use crate::size_class::{C_ALIGN, SizeClass};
 use core::ptr::NonNull;
 
 /// The alignment's logarithm.

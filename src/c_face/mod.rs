@@ -18,9 +18,9 @@ pub use reports::{
 };
 pub use tuning::{mallopt, set_option};
 
-use crate::heap::{self, C_ALIGN};
+use crate::heap;
 use crate::os;
-use crate::size_class::SizeClass;
+use crate::size_class::{C_ALIGN, SizeClass};
 use crate::{report, statistics, tcache};
 use core::ptr::{self, NonNull};
 

@@ -83,7 +83,9 @@ impl Magazine {
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<BlockPtr> {
         let block = self.top.get()?;
-        self.top.set(block.next());
+        let next = block.next();
+        BlockPtr::fetch(next);
+        self.top.set(next);
         self.taken.set(self.taken.get() + 1);
         Some(block)
     }

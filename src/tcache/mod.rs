@@ -52,7 +52,7 @@ use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
-use crate::size_class::{self, SizeClass};
+use crate::size_class::{self, BYTE_TABLE_MAX, C_ALIGN, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
 use allowance::Account;
 use core::mem::offset_of;
@@ -70,6 +70,9 @@ pub(crate) struct ThreadCache {
     old: [OldList; size_class::COUNT],
     /// Blocks that each magazine has, and has room for, as of the last slow call of its class.
     grants: [Cell<u16>; size_class::COUNT],
+    /// The classes of the sizes that the C face asks for most; zeroes in a stand-in. A table of the library's would cost each call of
+    /// `malloc` an instruction to find.
+    by_size: [Cell<SizeClass>; BYTE_TABLE_MAX + 1],
     account: Account,
     outbox: Outbox,
     /// Bytes in all old lists.
@@ -158,10 +161,23 @@ pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
     }
 }
 
-/// Takes a block of the class if the calling thread has one at hand.
+/// Takes a block of `size` bytes, at most [`BYTE_TABLE_MAX`], aligned to 16; null, with `errno` set, when there is no memory.
 #[inline(always)]
-pub(crate) fn allocate_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
-    slot::get().magazine(class).pop().map(BlockPtr::start)
+pub(crate) fn allocate_c(size: usize) -> *mut u8 {
+    match allocate_at_hand(size) {
+        Some(block) => block.as_ptr(),
+        None => allocate_slow(size, C_ALIGN, SizeClass::by_byte_table(size)),
+    }
+}
+
+/// As [`allocate_c`], if the calling thread has such a block at hand.
+#[inline(always)]
+pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
+    debug_assert!(size <= BYTE_TABLE_MAX);
+    let cache = slot::get();
+    // SAFETY: the table has an entry for each size up to BYTE_TABLE_MAX.
+    let class = unsafe { cache.by_size.get_unchecked(size) }.get();
+    cache.magazine(class).pop().map(BlockPtr::start)
 }
 
 /// Frees a block whose size class the caller knows (from a Rust layout).
@@ -480,6 +496,9 @@ impl ThreadCache {
         for class in SizeClass::all() {
             let _ = cache.magazine(class).unload(class, 0);
         }
+        for (size, class) in cache.by_size.iter().enumerate() {
+            class.set(SizeClass::by_byte_table(size));
+        }
         cache
     }
 
@@ -489,6 +508,7 @@ impl ThreadCache {
             magazines: [const { Magazine::none() }; size_class::COUNT],
             old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
             grants: [const { Cell::new(0) }; size_class::COUNT],
+            by_size: [const { Cell::new(SizeClass::from_index(0)) }; BYTE_TABLE_MAX + 1],
             account: Account::new(),
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
