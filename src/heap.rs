@@ -126,7 +126,7 @@ fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
 #[inline(always)]
 pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh> {
     tcache::tick();
-    if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.count() >= OPTIONS.mmap_max()))
+    if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.is_budget_spent()))
         && align < MAX_RUN_ALIGN
         && let Some(run) = allocate_run(size, align, true)
     {

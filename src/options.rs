@@ -179,7 +179,7 @@ static TABLE: [OptionDescription; 16] = [
     OptionDescription {
         name: "mmap_max",
         values: "a number of blocks",
-        default: "no limit",
+        default: "half of the mappings that the kernel allows a process (`vm.max_map_count`)",
         meaning: "when so many blocks have mappings of their own, others get theirs only if no arena can hold them",
         kind: Kind::Number { least: 0, most: usize::MAX, store: |o, n| o.mmap_max.store(n, Ordering::Relaxed) },
     },
@@ -400,7 +400,7 @@ impl Options {
         self.mmap_threshold.load(Ordering::Relaxed)
     }
 
-    /// How many blocks may have mappings of their own before arenas are asked for the next.
+    /// How many blocks may have mappings of their own before arenas are asked for the next; `usize::MAX` if nobody said.
     pub(crate) fn mmap_max(&self) -> usize {
         self.mmap_max.load(Ordering::Relaxed)
     }

@@ -258,6 +258,7 @@ program!(exhaustion, "exhaustion.c", [], {
     blocks_freed_under_a_limit_of_data_can_be_had_again_in_any_size;
     threads_that_run_out_of_memory_together_keep_their_blocks;
     a_process_without_mappings_goes_on_or_is_told;
+    large_blocks_leave_half_of_the_mappings_to_the_program;
 });
 
 program!(dying_threads, "dying_threads.c", [], {

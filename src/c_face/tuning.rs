@@ -25,7 +25,7 @@ const MOST_MXFAST: usize = 80 * size_of::<usize>() / 4;
 /// |---|---|
 /// | `M_TRIM_THRESHOLD` | `trim_threshold`; a negative value also keeps all free memory for good |
 /// | `M_MMAP_THRESHOLD` | `mmap_threshold`, within its bounds |
-/// | `M_MMAP_MAX` | `mmap_max`; a negative value is no limit |
+/// | `M_MMAP_MAX` | `mmap_max`; a negative value is its default |
 /// | `M_CHECK_ACTION` | `check_action`: its two lowest bits |
 /// | `M_PERTURB` | `perturb`: its lowest byte |
 /// | `M_ARENA_MAX` | `arenas`; 0 and below leave it to the processors |

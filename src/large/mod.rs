@@ -3,6 +3,7 @@
 //! One lock guards the registry and the cache of freed mappings; system calls are made outside of it. It ranks beside the
 //! arenas' locks: neither is taken with the other held.
 
+mod budget;
 mod mapping_cache;
 mod registry;
 
@@ -14,6 +15,7 @@ use crate::options::OPTIONS;
 use crate::os::{self, Occupancy, PageMove};
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
+use budget::Budget;
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use mapping_cache::MappingCache;
@@ -30,6 +32,7 @@ const WORTH_MOVING: usize = 64 << 10;
 
 pub(crate) struct Large {
     inner: Mutex<Inner>,
+    budget: Budget,
     /// 1 once the kernel has refused to move pages to a given place: it is not asked again. Written and read by any thread,
     /// `Relaxed`: it only saves system calls.
     kernel_refuses_moves: AtomicU32,
@@ -114,7 +117,7 @@ impl Large {
 
     pub(crate) const fn new() -> Self {
         let inner = Inner { registry: Registry::new(), cache: MappingCache::new() };
-        Self { inner: Mutex::new(inner), kernel_refuses_moves: AtomicU32::new(0) }
+        Self { inner: Mutex::new(inner), budget: Budget::new(), kernel_refuses_moves: AtomicU32::new(0) }
     }
 
     /// Hides the books from memcheck, which would take the addresses in them for the program's own and the blocks for reachable.
@@ -168,6 +171,9 @@ impl Large {
     fn furnish(&self, mapping: Mapping, mut offset: usize) -> Furnished {
         /// Each piece stays a mapping of its own in the kernel's books.
         const PIECES: usize = 4;
+        if self.budget.is_spent(self.count() * (PIECES + 1)) {
+            return Furnished::UpTo(offset);
+        }
         for _ in 0..PIECES {
             if mapping.len - offset < WORTH_MOVING || self.kernel_refuses_moves.load(Ordering::Relaxed) != 0 {
                 break;
@@ -331,8 +337,13 @@ impl Large {
         }
     }
 
+    /// Whether so many blocks have mappings of their own that the next is better held by an arena.
+    pub(crate) fn is_budget_spent(&self) -> bool {
+        self.budget.is_spent(self.count())
+    }
+
     /// How many blocks there are.
-    pub(crate) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.inner.lock().registry.totals().0
     }
 

@@ -24,7 +24,7 @@ pub(crate) use memory::{
     Break, Occupancy, PageMove, copy_own_memory, discard, grow_break, map, map_again, map_aligned, move_pages,
     page_size, remap, residency, shrink_break, unmap,
 };
-pub(crate) use processors::processors;
+pub(crate) use processors::{max_mappings, processors};
 #[cfg(not(loom))]
 pub(crate) use sleep::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use text::{

@@ -1,4 +1,4 @@
-//! How many processors this process may use: its affinity, and its control group's share of time.
+//! How many processors this process may use: its affinity, and its control group's share of time; and how many mappings.
 
 use super::control_group::{self, parse_number};
 use super::{keeping_errno, read_file};
@@ -7,6 +7,13 @@ use super::{keeping_errno, read_file};
 pub(crate) fn processors() -> usize {
     let allowed = affinity().max(1);
     quota().map_or(allowed, |quota| allowed.min(quota.max(1)))
+}
+
+/// How many mappings the kernel allows a process; its default if it does not say.
+pub(crate) fn max_mappings() -> usize {
+    const DEFAULT: usize = 65_530;
+    let mut text = [0; 32];
+    read_file(c"/proc/sys/vm/max_map_count", &mut text).and_then(parse_number).unwrap_or(DEFAULT)
 }
 
 fn affinity() -> usize {

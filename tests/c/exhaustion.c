@@ -207,12 +207,47 @@ static void a_process_without_mappings_goes_on_or_is_told(void) {
     CHECK(resident() < 200 * MIB, "%zu MiB are resident", resident() / MIB);
 }
 
+// Half of the kernel's mappings stay the program's, however many large blocks there are and however they are freed.
+static void large_blocks_leave_half_of_the_mappings_to_the_program(void) {
+    enum { USUAL = 65530, SIZE = MIB + 4096 };
+    size_t allowed = 0;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
+    CHECK(file && fscanf(file, "%zu", &allowed) == 1, "the kernel does not say how many mappings it allows");
+    fclose(file);
+    // Where far more are allowed, the budget is said, so that this does not take all day.
+    if (allowed > USUAL) CHECK(mallopt(M_MMAP_MAX, USUAL / 2) == 1, "refused");
+    enum { MANY = USUAL * 6 / 5 };
+    char **blocks = malloc(MANY * sizeof *blocks);
+    for (size_t i = 0; i < MANY; i++) {
+        blocks[i] = malloc(SIZE);
+        CHECK(blocks[i], "no block %zu", i);
+        blocks[i][0] = (char)i;
+    }
+    CHECK(mallinfo2().hblks <= USUAL / 2, "%zu blocks have mappings of their own", mallinfo2().hblks);
+    CHECK(mallinfo2().hblks >= USUAL / 4, "only %zu blocks have mappings of their own", mallinfo2().hblks);
+    for (size_t i = 0; i < MANY; i += 2) free(blocks[i]);
+    malloc_trim(0);
+    size_t mappings = 0;
+    file = fopen("/proc/self/maps", "r");
+    for (int c; (c = getc(file)) != EOF;) mappings += c == '\n';
+    fclose(file);
+    CHECK(mappings < USUAL / 2 + 1000, "%zu mappings", mappings);
+    for (size_t i = 1; i < MANY; i += 2) {
+        CHECK(blocks[i][0] == (char)i, "block %zu was changed", i);
+        free(blocks[i]);
+    }
+    free(blocks);
+    malloc_trim(0);
+    CHECK(resident() < 100 * MIB, "%zu MiB are resident", resident() / MIB);
+}
+
 #define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
     CASE(blocks_freed_under_a_limit_of_addresses_can_be_had_again_in_any_size),
     CASE(blocks_freed_under_a_limit_of_data_can_be_had_again_in_any_size),
     CASE(threads_that_run_out_of_memory_together_keep_their_blocks),
     CASE(a_process_without_mappings_goes_on_or_is_told),
+    CASE(large_blocks_leave_half_of_the_mappings_to_the_program),
 };
 
 int main(int argc, char **argv) {
