@@ -27,6 +27,7 @@ pub(crate) struct Options {
     source: AtomicU32,
     purge_delay_ms: AtomicU32,
     background: AtomicU32,
+    huge_pages: AtomicU32,
     /// In bytes; `usize::MAX`: none.
     limit: AtomicUsize,
     soft_limit: AtomicUsize,
@@ -100,7 +101,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 16] = [
+static TABLE: [OptionDescription; 17] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -132,6 +133,13 @@ static TABLE: [OptionDescription; 16] = [
         default: "0",
         meaning: "1: a thread in the background returns free memory, also while the program is idle",
         kind: Kind::Number { least: 0, most: 1, store: |o, n| o.background.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
+        name: "huge_pages",
+        values: "0 or 1",
+        default: "0",
+        meaning: "1: memory that has long been in dense use is put into huge pages, by the thread that does its housekeeping",
+        kind: Kind::Number { least: 0, most: 1, store: |o, n| o.huge_pages.store(n as u32, Ordering::Relaxed) },
     },
     OptionDescription {
         name: "thread_cache_bytes",
@@ -334,6 +342,7 @@ impl Options {
             source: AtomicU32::new(0),
             purge_delay_ms: AtomicU32::new(1000),
             background: AtomicU32::new(0),
+            huge_pages: AtomicU32::new(0),
             limit: AtomicUsize::new(usize::MAX),
             soft_limit: AtomicUsize::new(usize::MAX),
             thread_cache_bytes: AtomicUsize::new(usize::MAX),
@@ -373,6 +382,11 @@ impl Options {
     /// Whether a thread in the background is wanted.
     pub(crate) fn background(&self) -> bool {
         self.background.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether memory in dense use is put into huge pages.
+    pub(crate) fn huge_pages(&self) -> bool {
+        self.huge_pages.load(Ordering::Relaxed) != 0
     }
 
     /// Bytes that all thread caches share.

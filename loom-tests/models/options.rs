@@ -58,7 +58,7 @@ fn body() {
     assert!(os::page_size() == 4096 && c_face::malloc_usable_size(core::ptr::null_mut()) == 0);
     assert_eq!((OPTIONS.kept_pages(), OPTIONS.mmap_max(), OPTIONS.perturb_byte()), (2, 7, 9));
     assert_eq!((OPTIONS.limit(), OPTIONS.soft_limit()), (1 << 30, 512 << 20));
-    assert!(OPTIONS.background() && OPTIONS.thread_cache_bytes() == Some(65536));
+    assert!(OPTIONS.background() && OPTIONS.huge_pages() && OPTIONS.thread_cache_bytes() == Some(65536));
     assert!(OPTIONS.has_check(words::ALL) && !OPTIONS.stops_for_debugger());
     assert_eq!((OPTIONS.quarantine_bytes(), OPTIONS.self_check_calls()), (8, 3));
     assert_eq!(OPTIONS.check_action(), (false, true));

@@ -18,6 +18,7 @@
 //! takes one back, the latest first, or until anything else is asked for, which joins them with their neighbours. So a
 //! buffer that comes and goes costs no split and no join, and all other requests find the heap as if there were no row.
 
+use super::huge;
 use super::length_index::LengthIndex;
 use super::recent::Recent;
 use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
@@ -326,16 +327,26 @@ impl GeneralHeap {
     }
 
     /// Returns to the kernel the memory of dirty runs that are at least `age_ms` old, up to about `budget` pages; says how
-    /// many pages those were.
+    /// many pages those were. What a huge page keeps is looked at again when it is as old again.
     pub(crate) fn purge(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
         self.join_recent();
-        let mut purged = 0;
+        let (mut purged, mut kept, mut first_kept) = (0, 0, None);
         while let Some(run) = self.oldest.get() {
-            if purged >= budget || os::age_ms(now_ms as u32, run.stamp.get()) < age_ms {
+            let is_due = os::age_ms(now_ms as u32, run.stamp.get()) >= age_ms;
+            if purged + kept >= budget || !is_due || first_kept == Some(ptr::from_ref(run)) {
                 break;
             }
-            purged += run.pages();
-            self.clean(Spot::of(run));
+            let pages = run.pages();
+            if huge::keeps(Spot::of(run)) {
+                self.unlist(run);
+                run.stamp.set(now_ms as u32);
+                self.enlist(run, self.newest.get());
+                kept += pages;
+                first_kept.get_or_insert(ptr::from_ref(run));
+            } else {
+                purged += pages;
+                self.clean(Spot::of(run));
+            }
         }
         purged
     }

@@ -8,6 +8,7 @@
 //! round, and no two arenas' locks are held at once except by `fork`, in the order of their numbers.
 
 mod general_heap;
+mod huge;
 mod length_index;
 mod recent;
 mod segment;

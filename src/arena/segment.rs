@@ -14,6 +14,7 @@
 //! zero, which is the state "nothing here" of both.
 
 use super::general_heap::Run;
+use super::huge::Halves;
 use super::segment_map::{SLOTS, Tag};
 use super::slab::{Owner, Slab};
 use crate::layout::SegmentLayout;
@@ -49,6 +50,7 @@ pub(crate) struct Header {
     /// The arena's other segments. Guarded by the arena's lock.
     pub(crate) next: Cell<Option<&'static Segment>>,
     pub(crate) previous: Cell<Option<&'static Segment>>,
+    pub(super) halves: Halves,
 }
 
 #[repr(C, align(128))]

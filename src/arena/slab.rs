@@ -18,6 +18,7 @@
 //! is made, released, or given another owner; line 1 belongs to the owner, under its cache's lock. A slab of several
 //! slices repeats line 0 in the descriptor of each of them.
 
+use super::huge;
 use super::segment::{self, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, SLICE_SIZE, Segment};
 use super::treap::{Links, Node};
 use crate::block::{BlockPtr, blocks_from};
@@ -443,7 +444,7 @@ impl Slab {
     pub(crate) fn return_free_pages(&self) -> usize {
         let candidates = self.free_pages();
         let (returned, made_bare) = whole_kernel_pages(candidates, self.uncarved_pages());
-        if made_bare == 0 {
+        if made_bare == 0 || huge::slab_keeps(self.start(), slices_for(self.class()), made_bare.count_ones() as usize) {
             return 0;
         }
         // The links lie in the pages that go.

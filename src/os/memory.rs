@@ -166,6 +166,17 @@ pub(crate) fn discard(start: NonNull<u8>, len: usize) -> bool {
     })
 }
 
+/// Has the kernel put whole huge pages' worth of memory into such pages, by copying; the contents stay. `false` if it cannot.
+pub(crate) fn collapse(start: NonNull<u8>, len: usize) -> bool {
+    /// Since Linux 6.1; musl does not name it.
+    const MADV_COLLAPSE: libc::c_int = 25;
+    SYSTEM_CALLS.madvise.add_shared(1);
+    keeping_errno(|| {
+        // SAFETY: no content changes, whoever's it is.
+        unsafe { kernel::madvise(start.as_ptr().cast(), len, MADV_COLLAPSE) == 0 }
+    })
+}
+
 /// Says for each page of the system's in a range whether it is in memory: bit 0 of its byte. `false`, and nothing said, where
 /// the kernel does not tell.
 pub(crate) fn residency(start: NonNull<u8>, len: usize, pages: &mut [u8]) -> bool {

@@ -238,6 +238,7 @@ fn return_what_is_due() -> bool {
     let from_slabs: usize = idle.map(|cache| cache.keep_house_of_idle(now, delay, BUDGET)).sum();
     let from_arenas = ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, BUDGET, false);
     history::record_purge((from_slabs + from_arenas) * PAGE + LARGE.purge(delay));
+    ARENAS.gather_huge_pages();
     is_something_left()
 }
 

@@ -202,6 +202,7 @@ impl ThreadCache {
         }
         pages += ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
         history::record_purge(pages * PAGE + LARGE.purge(delay));
+        ARENAS.gather_huge_pages();
     }
 
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {

@@ -1,0 +1,141 @@
+//! Huge pages for memory that has long been in dense use, where the option `huge_pages` wants them.
+//!
+//! A segment has room for two. They are never asked for when memory is new: a huge page is resident as a whole, and most memory is
+//! never used so densely. A half that has had next to no free page for ten purge delays is put into one by the kernel, at once and by
+//! copying (`MADV_COLLAPSE`), outside of all locks. From then on its free pages stay while more than half of it is in use: returning
+//! one would split it. A slab in it returns pages only if most of its own are free.
+
+use super::general_heap::{RunState, Spot};
+use super::segment::{PAGE, PAGES, PAGES_PER_SLICE, Segment};
+use super::{Arena, Arenas, Heap, Residency, for_each_run};
+use crate::options::OPTIONS;
+use crate::os;
+use crate::sync::{Cell, Counter};
+use core::ptr::NonNull;
+
+const HALVES: usize = 2;
+const HALF_PAGES: usize = PAGES / HALVES;
+/// So many pages of a half may be free, or without memory, and it counts as densely used.
+const FREE_AT_MOST: usize = HALF_PAGES / 16;
+/// For how many purge delays a half has to be in dense use.
+const DELAYS: u32 = 10;
+/// Halves of an arena that are put into huge pages at a time: each takes the kernel about a millisecond.
+const AT_A_TIME: usize = 4;
+
+/// What is known of the halves of a segment; zeroes at first. Written under the arena's lock.
+pub(super) struct Halves {
+    /// A bit for each half that the kernel was asked to put into a huge page. Read by any thread, `Relaxed`: what it keeps from being
+    /// returned is returned later.
+    huge: Counter,
+    /// When the half was first seen in dense use, in milliseconds and never 0; 0 when it was not last time.
+    dense_since: [Cell<u32>; HALVES],
+}
+
+impl Halves {
+    fn is_huge(&self, half: usize) -> bool {
+        self.huge.get() >> half & 1 != 0
+    }
+
+    fn set_huge(&self, half: usize, is: bool) {
+        if is != self.is_huge(half) {
+            if is { self.huge.add(1 << half) } else { self.huge.sub(1 << half) }
+        }
+    }
+}
+
+/// Whether the memory of free pages stays, since the huge page that they lie in is mostly in use. Asked with the arena's lock held.
+pub(super) fn keeps(spot: Spot) -> bool {
+    let halves = &spot.segment.header.halves;
+    let half = spot.page / HALF_PAGES;
+    if !halves.is_huge(half) {
+        return false;
+    }
+    let keeps = free_pages(spot.segment)[half] < HALF_PAGES / 2;
+    halves.set_huge(half, keeps);
+    keeps
+}
+
+/// Whether a slab with so many free pages, of the slices that it has, keeps them for the sake of a huge page.
+pub(super) fn slab_keeps(slab_start: NonNull<u8>, slices: usize, free_pages: usize) -> bool {
+    // SAFETY: slabs lie in registered segments.
+    let segment = unsafe { Segment::containing(slab_start) };
+    let half = (slab_start.addr().get() - segment.start().addr().get()) / (HALF_PAGES * PAGE);
+    segment.header.halves.is_huge(half) && free_pages < slices * PAGES_PER_SLICE * 3 / 4
+}
+
+/// The pages of free runs in each half.
+fn free_pages(segment: &'static Segment) -> [usize; HALVES] {
+    let mut free = [0; HALVES];
+    for_each_run(segment, |page, run| {
+        if matches!(run.state(), RunState::Free | RunState::Recent) {
+            let end = page + run.pages();
+            free[0] += end.min(HALF_PAGES).saturating_sub(page);
+            free[1] += end - page.max(HALF_PAGES).min(end);
+        }
+    });
+    free
+}
+
+impl Arenas {
+    /// Has the kernel put what has long been in dense use into huge pages, if that is wanted. For slow paths.
+    pub(crate) fn gather_huge_pages(&self) {
+        if !OPTIONS.huge_pages() || os::page_size() != PAGE || OPTIONS.purge_delay_ms() == 0 {
+            return;
+        }
+        for arena in self.used() {
+            let mut chosen = [None; AT_A_TIME];
+            if let Some(heap) = arena.heap.try_lock() {
+                choose(&heap, &mut chosen);
+            }
+            for (segment, half) in chosen.into_iter().flatten() {
+                arena.gather(segment, half);
+            }
+        }
+    }
+}
+
+/// Notes which halves are in dense use, and marks those as huge that have been for long, as many as there is room for.
+fn choose(heap: &Heap, chosen: &mut [Option<(NonNull<u8>, usize)>]) {
+    let now = (os::clock_ms() as u32).max(1);
+    let mut places = chosen.iter_mut();
+    for segment in heap.segments() {
+        let (halves, free) = (&segment.header.halves, free_pages(segment));
+        for half in 0..HALVES {
+            let since = &halves.dense_since[half];
+            if halves.is_huge(half) {
+                continue;
+            }
+            if free[half] > FREE_AT_MOST {
+                since.set(0);
+            } else if since.get() == 0 {
+                since.set(now);
+            } else if os::age_ms(now, since.get()) >= OPTIONS.purge_delay_ms().saturating_mul(DELAYS) {
+                let resident = Residency::of(segment).bytes(half * HALF_PAGES, HALF_PAGES, false) / PAGE;
+                if resident + FREE_AT_MOST < HALF_PAGES {
+                    since.set(now);
+                    continue;
+                }
+                let Some(place) = places.next() else { return };
+                halves.set_huge(half, true);
+                *place = Some((segment.start(), half));
+            }
+        }
+    }
+}
+
+impl Arena {
+    /// Puts a half into a huge page. It was marked; meanwhile its segment may have gone back to the kernel, and be anything: what lies
+    /// there keeps its contents.
+    fn gather(&self, segment: NonNull<u8>, half: usize) {
+        let offset = half * HALF_PAGES * PAGE;
+        if os::collapse(segment.map_addr(|start| start.saturating_add(offset)), HALF_PAGES * PAGE) {
+            return;
+        }
+        let heap = self.heap.lock();
+        if let Some(segment) = heap.segments().find(|known| known.start() == segment) {
+            // Refused: there may be one later.
+            segment.header.halves.set_huge(half, false);
+            segment.header.halves.dense_since[half].set(0);
+        }
+    }
+}
