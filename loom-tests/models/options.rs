@@ -24,6 +24,7 @@ fn body() {
         ("TERRACE_PURGE_DELAY_MS", "5"),
         ("TERRACE_MMAP_THRESHOLD", "65536"),
         ("TERRACE_BACKGROUND", "1"),
+        ("TERRACE_HUGE_PAGES", "1"),
         ("TERRACE_LIMIT", "1G"),
         ("TERRACE_SOFT_LIMIT", "512M"),
         ("TERRACE_THREAD_CACHE_BYTES", "65536"),
