@@ -542,7 +542,8 @@ fn take_effect(option: &OptionDescription) {
     match option.name {
         "source" => ARENAS.initialise(OPTIONS.source()),
         "arenas" => CACHES.set_arena_count(),
-        "background" if !OPTIONS.background() => PURGER.end(),
+        "background" if OPTIONS.background() => PURGER.prepare_exit(),
+        "background" => PURGER.end(),
         "limit" => ARENAS.initialise(OPTIONS.source()),
         "soft_limit" => {
             ARENAS.initialise(OPTIONS.source());

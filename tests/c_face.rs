@@ -294,6 +294,16 @@ fn a_program_with_a_malloc_of_its_own_keeps_it() {
     assert_fine(&run_within(&mut preloaded(&compile("own_malloc.c", &["-rdynamic"])), TIME_LIMIT));
 }
 
+#[test]
+fn a_program_whose_malloc_hands_on_to_the_next_is_served() {
+    for (name, by) in [("by-dlsym", &[][..]), ("by-private-names", &["-DBY_PRIVATE_NAMES"])] {
+        let program = compile("wrapping_malloc.c", &[by, &["-rdynamic"]].concat());
+        let kept = folder().join(format!("wrapping-malloc-{name}"));
+        std::fs::rename(program, &kept).unwrap();
+        assert_fine(&run_within(&mut preloaded(&kept), TIME_LIMIT));
+    }
+}
+
 /// Allocation before `main` and after it, in `dlopen` and `dlsym`, and the options.
 mod start {
     use super::*;

@@ -344,3 +344,18 @@ fn what_holds_of_malloc_holds_with_every_check() {
         assert_fine(&run_within(&mut command, TIME_LIMIT));
     }
 }
+
+#[test]
+fn functions_for_the_exit_are_registered_before_anything_is_allocated() {
+    let program = compile("exits.c", &[]);
+    let run = |name: &str, value: &str| run_within(preloaded(&program).env(name, value), TIME_LIMIT);
+    for (name, value) in [("TERRACE_ARENAS", "1"), ("TERRACE_BACKGROUND", "1"), ("TERRACE_STATS", "0")] {
+        let output = run(name, value);
+        assert_fine(&output);
+        assert_eq!(output.stdout, b"all\n");
+    }
+    let output = run("TERRACE_CHECK", "leaks");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout == b"all\n", "{:?} {said}", output.status);
+    assert!(said.contains("1 block of 12345 bytes"), "{said}");
+}

@@ -11,6 +11,8 @@ mod libc_names;
 mod names;
 #[cfg(feature = "shared")]
 mod operators;
+#[cfg(feature = "shared")]
+mod release;
 
 use terrace_core::c_face;
 

@@ -3,6 +3,7 @@
 //!
 //! Not in the static library: there the object of the C library that holds them holds what `fork` needs as well.
 
+use crate::release::release;
 use crate::{c_face, names};
 use core::ffi::{c_int, c_void};
 
@@ -19,7 +20,7 @@ pub extern "C" fn __libc_malloc(size: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_free(block: *mut c_void) {
     // SAFETY: the caller's promise.
-    unsafe { names::free(block) }
+    unsafe { release(block) }
 }
 
 /// glibc's name for `calloc`.

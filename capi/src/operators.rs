@@ -7,12 +7,14 @@
 //! profiles). Should a compiler leave a call there, the exception still finds the frame's unwinding table, and nothing in it
 //! to clean up.
 //!
-//! Sized and aligned `operator delete` are `free`: the size is not looked at, so that a wrong one does no harm.
+//! Sized and aligned `operator delete` are `free`: the size is not looked at, so that a wrong one does no harm. By another name: a
+//! program with a malloc of its own has its own `free`, but these operators.
 //!
 //! Not in the static library: a program that is linked with it takes the operators of its C++ library, which call `malloc`.
 //! In a wholly static program nobody could find them once they were replaced.
 
-use crate::{c_face, names};
+use crate::c_face;
+use crate::release::release;
 use core::ffi::{CStr, c_void};
 use core::ptr;
 
@@ -136,11 +138,11 @@ macro_rules! deleting {
         #[doc = concat!("`", stringify!($name), "`: an `operator delete`.")]
         ///
         /// # Safety
-        /// As for [`names::free`].
+        /// As for [`release`].
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(block: *mut c_void $(, $argument: $type)*) {
             // SAFETY: the caller's promise.
-            unsafe { names::free(block) }
+            unsafe { release(block) }
         }
     )+};
 }

@@ -154,21 +154,24 @@ pub(super) fn check(call: &str) -> usize {
     count
 }
 
-/// Counts a call; now and then all structures are looked at. The first one arranges for the last words.
-fn count_call() {
-    end_if_verifying();
-    let (first, due) = {
-        let mut books = BOOKS.lock();
-        let due = OPTIONS.has_check(SELF_CHECK) && books.count_call(OPTIONS.self_check_calls());
-        (!core::mem::replace(&mut books.ready_for_exit, true), due)
-    };
-    if first {
+/// Arranges for the last words, once. In a library this is done when it starts: the C library may call `calloc` while it registers
+/// functions for the exit, and then waits for ever for its own lock.
+pub(super) fn arrange_for_exit() {
+    let is_arranged = core::mem::replace(&mut BOOKS.lock().ready_for_exit, true);
+    if !is_arranged {
         // Where there is no memory to remember the function, nothing is said at exit.
         let _ = os::on_exit(at_exit);
         if OPTIONS.has_check(GUARDS) {
             os::catch_refused_access(refused_access);
         }
     }
+}
+
+/// Counts a call; now and then all structures are looked at. In a Rust program the first one arranges for the last words.
+fn count_call() {
+    end_if_verifying();
+    arrange_for_exit();
+    let due = OPTIONS.has_check(SELF_CHECK) && BOOKS.lock().count_call(OPTIONS.self_check_calls());
     if due {
         verify_alone();
     }

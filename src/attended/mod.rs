@@ -156,6 +156,13 @@ pub(crate) fn check() -> usize {
     if OPTIONS.has_check(words::ALL) { checked::check("terrace_check") } else { 0 }
 }
 
+/// What a library does when it starts, with its options read. May allocate.
+pub(crate) fn start() {
+    if OPTIONS.has_check(words::ALL) {
+        checked::arrange_for_exit();
+    }
+}
+
 pub(crate) fn lock_for_fork() {
     checked::VERIFYING.lock_for_fork();
     books::BOOKS.lock_for_fork();

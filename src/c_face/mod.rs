@@ -21,7 +21,8 @@ pub use tuning::{mallopt, set_option};
 use crate::heap;
 use crate::os;
 use crate::size_class::{C_ALIGN, SizeClass};
-use crate::{report, statistics, tcache};
+use crate::tcache::{self, PURGER};
+use crate::{attended, report, statistics};
 use core::ptr::{self, NonNull};
 
 /// Objects larger than this cannot exist in C.
@@ -41,6 +42,8 @@ pub fn start(on_error: extern "C" fn()) {
     if tcache::start() {
         heap::read_options();
         statistics::register_exit_report();
+        attended::start();
+        PURGER.prepare_exit();
     }
 }
 

@@ -6,7 +6,6 @@
 use crate::c_face::{self, Event};
 use core::arch::global_asm;
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use core::hint::black_box;
 
 /// Called by the dynamic loader, or the start-up code of a static program, once this library is in place.
 #[used]
@@ -81,15 +80,54 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
     unsafe { c_face::realloc(block.cast(), size).cast() }
 }
 
+/// The address of the function that goes by a C name in this process: this library's, unless the program has one of its own.
+///
+/// In assembler, since the compiler may make one function of this one and another with the same code, and know it by the other's
+/// name.
+macro_rules! by_name {
+    ($name:literal, $function:path) => {{
+        let _exists = $function;
+        let address: *const c_void;
+        // SAFETY: reads the entry that the linker or the loader made for that name.
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        unsafe {
+            core::arch::asm!(
+                concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                out(reg) address,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        // SAFETY: as above.
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        unsafe {
+            core::arch::asm!(
+                concat!("adrp {0}, :got:", $name),
+                concat!("ldr {0}, [{0}, :got_lo12:", $name, "]"),
+                out(reg) address,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+        {
+            address = $function as *const c_void;
+        }
+        address
+    }};
+}
+
 /// reallocarray(3).
 ///
-/// Goes by the name of `realloc`: valgrind puts a function of its own in that one's place, but not every version knows this one.
+/// Goes by the name of `realloc`. Programs with a malloc of their own may have no `reallocarray`, and want a block of theirs; and
+/// valgrind puts a function of its own in the place of `realloc`, but not every version knows this one.
 ///
 /// # Safety
 /// As for [`realloc`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
-    let by_name: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void = black_box(realloc);
+    type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+    let address = by_name!("realloc", realloc);
+    // SAFETY: whatever goes by that name has this type.
+    let by_name = unsafe { core::mem::transmute::<*const c_void, Realloc>(address) };
     match c_face::bytes_of_array(count, size) {
         // SAFETY: the caller's promise.
         Some(bytes) => unsafe { by_name(block, bytes) },
@@ -187,12 +225,15 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
 /// As for [`free`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
-    let by_name: unsafe extern "C" fn(*mut c_void) = black_box(free);
+    type Free = unsafe extern "C" fn(*mut c_void);
+    let address = by_name!("free", free);
+    // SAFETY: whatever goes by that name has this type.
+    let by_name = unsafe { core::mem::transmute::<*const c_void, Free>(address) };
     // SAFETY: the caller's promise.
     unsafe { by_name(block) }
 }
 
-/// C23 7.24.3.5. Alignment and size are not looked at.
+/// C23 7.24.3.5. Alignment and size are not looked at; by the name of `free` as well.
 ///
 /// # Safety
 /// As for [`free`].

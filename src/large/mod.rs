@@ -77,8 +77,49 @@ enum Moved {
 enum Furnished {
     /// Up to this offset there are pages; from there on it is fresh.
     UpTo(usize),
-    /// From the offset on it must not be touched any more.
-    Lost,
+    /// A part of it, from this offset to that one, must not be touched any more. The rest is still the caller's.
+    Lost(usize, usize),
+}
+
+/// Unmaps what is left of a mapping that has lost a part.
+fn unmap_around(mapping: Mapping, (lost, end): (usize, usize)) {
+    let (before, rest) = mapping.split_at(lost);
+    let (_, after) = rest.split_at(end - lost);
+    for part in [before, after] {
+        if part.len > 0 {
+            os::unmap(part.start, part.len);
+        }
+    }
+}
+
+/// A word written to the start of a place that pages are to be moved to: while it stands there the place is the caller's, and no
+/// mapping that another thread was given when the kernel had cleared the place.
+struct Mark {
+    place: NonNull<usize>,
+    word: usize,
+}
+
+impl Mark {
+    /// # Safety
+    /// The place is the caller's, reads as zero, and is aligned to a page.
+    unsafe fn write(place: NonNull<u8>, from: Mapping) -> Self {
+        // No number that others write: what was moved to the place instead had another address and another mark.
+        let word = !from.start.addr().get() ^ place.addr().get().rotate_left(20);
+        let mark = Self { place: place.cast(), word };
+        // SAFETY: the caller's promise.
+        unsafe { mark.place.write(word) };
+        mark
+    }
+
+    /// Wipes the mark out; `false` when it is not there any more, and `otherwise` where the kernel does not tell.
+    fn wipe(self, otherwise: bool) -> bool {
+        let is_there = os::holds_word(self.place, self.word).unwrap_or(otherwise);
+        if is_there {
+            // SAFETY: the place is the caller's still.
+            unsafe { self.place.write(0) };
+        }
+        is_there
+    }
 }
 
 struct Inner {
@@ -149,7 +190,8 @@ impl Large {
         let mapping = Mapping { start: counted(len, || os::map(len))?, len };
         match self.furnish(mapping, 0) {
             Furnished::UpTo(used) => Some((mapping, len - used)),
-            Furnished::Lost => {
+            Furnished::Lost(from, to) => {
+                unmap_around(mapping, (from, to));
                 let start = os::map(len);
                 if start.is_none() {
                     LIMIT.refund(len);
@@ -190,36 +232,36 @@ impl Large {
             match self.move_pages(piece, place) {
                 Moved::Done => offset += piece.len,
                 Moved::Refused => break,
-                Moved::PlaceLost => return Furnished::Lost,
+                Moved::PlaceLost => return Furnished::Lost(offset, offset + piece.len),
             }
         }
         Furnished::UpTo(offset)
     }
 
-    /// Moves the pages of a mapping to a place in another one.
+    /// Moves the pages of a mapping to a place in another one, which is fresh.
     fn move_pages(&self, from: Mapping, place: NonNull<u8>) -> Moved {
-        match os::move_pages(from.start, from.len, place) {
-            PageMove::Done => Moved::Done,
+        // SAFETY: the place is the caller's, and fresh.
+        let mark = unsafe { Mark::write(place, from) };
+        let is_still_the_caller_s = match os::move_pages(from.start, from.len, place) {
+            PageMove::Done => return Moved::Done,
             PageMove::NoMemory => {
-                // What could not be moved goes, which may make room for the place. If that was not cleared, it is still the
-                // caller's: where the kernel has no memory for a move, no other thread has got the place meanwhile.
+                // What could not be moved goes, which may make room for the place. Before it clears that, the kernel looks whether it
+                // has the memory for a move: where it does not tell about the mark, the place will be there.
                 os::unmap(from.start, from.len);
-                match os::map_again(place, from.len) {
-                    Occupancy::Mapped | Occupancy::Taken => Moved::Refused,
-                    Occupancy::NoMemory => Moved::PlaceLost,
-                }
+                mark.wipe(true)
             }
             PageMove::Refused => {
                 // Some kernels do not move what they keep as several mappings, and find out when they have cleared the place;
-                // others may give up half-way. So neither range can be trusted to be the caller's alone, and what is left of the
+                // others may give up half-way. So the old range cannot be trusted to be the caller's alone, and what is left of the
                 // pages is given up for lost: it happens once.
                 self.kernel_refuses_moves.store(1, Ordering::Relaxed);
-                match os::map_again(place, from.len) {
-                    Occupancy::Mapped => Moved::Refused,
-                    Occupancy::Taken | Occupancy::NoMemory => Moved::PlaceLost,
-                }
+                mark.wipe(false)
             }
+        };
+        if is_still_the_caller_s || os::map_again(place, from.len) == Occupancy::Mapped {
+            return Moved::Refused;
         }
+        Moved::PlaceLost
     }
 
     /// Takes the block that starts here out of the registry and gives its memory back; `false` when there is none.
@@ -291,16 +333,19 @@ impl Large {
     /// Moves cached pages behind the contents of a block that has grown from `used` bytes; the block as it is then, and how
     /// many of its bytes have no memory yet.
     fn furnish_tail(&self, block: Mapping, used: usize) -> (Mapping, usize) {
-        if let Furnished::UpTo(furnished) = self.furnish(block, used) {
-            return (block, block.len - furnished);
-        }
+        let lost = match self.furnish(block, used) {
+            Furnished::UpTo(furnished) => return (block, block.len - furnished),
+            Furnished::Lost(from, to) => (from - used, to - used),
+        };
         // A part of what lies behind the contents may belong to another by now. The contents move to a place of their own.
+        let (contents, tail) = block.split_at(used);
+        unmap_around(tail, lost);
         let Some(start) = os::map(block.len) else {
             report::fatal("the kernel took back a part of a block that was growing, and has no memory for another");
         };
         // SAFETY: both have that many bytes, and they are different mappings.
-        unsafe { start.copy_from_nonoverlapping(block.start, used) };
-        os::unmap(block.start, used);
+        unsafe { start.copy_from_nonoverlapping(contents.start, used) };
+        os::unmap(contents.start, used);
         (Mapping { start, len: block.len }, block.len - used)
     }
 

@@ -200,6 +200,23 @@ pub(crate) fn copy_own_memory(address: usize, into: &mut [u8]) -> bool {
     usize::try_from(copied) == Ok(into.len())
 }
 
+/// Whether a word of this process's memory has a value: `false` where nothing is mapped. `None` where the kernel does not tell.
+pub(crate) fn holds_word(place: NonNull<usize>, value: usize) -> Option<bool> {
+    let mut found = 0_usize;
+    let local = libc::iovec { iov_base: (&raw mut found).cast(), iov_len: size_of::<usize>() };
+    let remote = libc::iovec { iov_base: place.as_ptr().cast(), iov_len: size_of::<usize>() };
+    let (copied, unmapped) = keeping_errno(|| {
+        let process = super::process_id();
+        // SAFETY: the word is valid for a write, and the kernel checks the other range.
+        let copied = unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) };
+        (copied, errno() == libc::EFAULT)
+    });
+    match usize::try_from(copied) {
+        Ok(len) => Some(len == size_of::<usize>() && found == value),
+        Err(_) => unmapped.then_some(false),
+    }
+}
+
 /// What growing the break gave: `len` bytes from `start`, which belong to the caller alone.
 pub(crate) struct Break {
     pub(crate) start: NonNull<u8>,

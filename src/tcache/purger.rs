@@ -130,12 +130,21 @@ impl Purger {
         let thread = os::start_thread(body, STACK);
         if let Some(thread) = thread {
             self.thread.store(thread, Ordering::Relaxed);
-            register_exit();
         }
         // Without a thread it is tried again after a while, when the clock is looked at next.
         let next = if thread.is_some() { BUSY } else { NONE };
         if self.state.compare_exchange(STARTING, next, Ordering::Release, Ordering::Relaxed).is_ok() {
             os::futex_wake_one(&self.state);
+        }
+    }
+
+    /// Has it ended when the process exits, or the library is unloaded, if the options ask for one: after all functions that the
+    /// program registers, should it not come to register its end itself. May allocate.
+    pub(crate) fn prepare_exit(&self) {
+        /// 1 once the function is registered. `Relaxed`, as in `register_end`.
+        static PREPARED: AtomicU32 = AtomicU32::new(0);
+        if OPTIONS.background() {
+            register_end(&PREPARED);
         }
     }
 
@@ -208,21 +217,24 @@ impl Purger {
 }
 
 extern "C" fn body(_: *mut c_void) -> *mut c_void {
-    os::name_thread(c"terrace-purger");
+    /// As in `prepare_exit`.
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
     slot::set(&DEAD);
+    // By this thread: the one that started it may be on a slow path of a `calloc` that the C library calls with the lock held that
+    // this waits for. So it has ended when functions run that the program registered before.
+    register_end(&REGISTERED);
+    os::name_thread(c"terrace-purger");
     PURGER.run();
     core::ptr::null_mut()
 }
 
-/// Has the purger ended before the process exits, or the library is unloaded.
-fn register_exit() {
-    /// 1 once the function is registered. Written and read by whoever starts a purger; `Relaxed`, since it only keeps the second
-    /// one away.
-    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+/// Has the purger ended when the process exits, or the library is unloaded, once for each flag: 1 once the function is registered,
+/// written and read by any thread; `Relaxed`, since it only keeps the second one away.
+fn register_end(registered: &AtomicU32) {
     extern "C" fn at_exit() {
         PURGER.end_for_good();
     }
-    if REGISTERED.swap(1, Ordering::Relaxed) == 0 {
+    if registered.swap(1, Ordering::Relaxed) == 0 {
         // Where there is no memory to remember the function, the kernel ends the thread.
         let _ = os::on_exit(at_exit);
     }

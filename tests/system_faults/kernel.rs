@@ -17,11 +17,47 @@ pub struct Kernel {
     /// How many calls in a row are refused, of whatever kind.
     pub wanted: AtomicUsize,
     pub refusals: AtomicUsize,
-    /// 1 if pages are refused to be moved by a kernel that has cleared the place.
-    pub clears: AtomicU32,
+    /// What a kernel that refuses to move pages has done to their place: one of [`Place`].
+    pub place: AtomicU32,
     /// Bytes that the kernel has given and not got back, and those that it refused to take back.
     pub held: AtomicUsize,
     pub left: AtomicUsize,
+}
+
+/// What has become of the place that pages were to be moved to, when the kernel refuses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Place {
+    Untouched,
+    /// There is nothing. What some kernels do before they find that they cannot move the pages; so in the next two.
+    Cleared,
+    /// Another thread has got the addresses, and has written to all of them.
+    Taken,
+    /// The same, and the kernel says that it had no memory: the pages are where they were.
+    TakenWithoutMemory,
+}
+
+impl Place {
+    fn now() -> Self {
+        let number = kernel().map_or(0, |kernel| kernel.place.load(Ordering::Relaxed));
+        [Self::Untouched, Self::Cleared, Self::Taken, Self::TakenWithoutMemory][number as usize]
+    }
+}
+
+/// What the other's mapping is filled with.
+const OTHERS: u8 = 0xa5;
+/// Where it came to lie in this process, and its length, 0 if there is none.
+static OTHERS_PLACE: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Asserts that nobody has touched the mapping that came to lie where pages were to go, if there is one.
+pub fn check_others() {
+    let [start, len] = OTHERS_PLACE.each_ref().map(|word| word.load(Ordering::Relaxed));
+    if len == 0 {
+        return;
+    }
+    // SAFETY: the mapping was made for this, and is never unmapped by whoever made it.
+    let bytes = unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(start), len) };
+    assert!(bytes.iter().all(|&byte| byte == OTHERS), "another's memory was written to");
 }
 
 /// The functions, and the error that each gives.
@@ -166,20 +202,42 @@ unsafe extern "C" fn munmap(at: *mut c_void, len: usize) -> c_int {
     result
 }
 
+/// Takes the caller's mapping away from a place that pages were to be moved to.
+fn clear_place(place: *mut c_void, len: usize, becomes: Place) {
+    let own = real!("munmap", Munmap);
+    // SAFETY: the caller gives up the place.
+    unsafe { own(place, len) };
+    if becomes == Place::Cleared {
+        return;
+    }
+    let own = real!("mmap", Mmap);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: nothing that exists is replaced.
+    let others = unsafe { own(place, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    assert_eq!(others, place);
+    // SAFETY: the mapping was just made.
+    unsafe { others.cast::<u8>().write_bytes(OTHERS, len) };
+    OTHERS_PLACE[0].store(others.expose_provenance(), Ordering::Relaxed);
+    OTHERS_PLACE[1].store(len, Ordering::Relaxed);
+}
+
 /// # Safety
 /// As mremap(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn mremap(at: *mut c_void, old: usize, new: usize, flags: c_int, place: *mut c_void) -> *mut c_void {
     let to_a_place = flags & libc::MREMAP_FIXED != 0;
     if refuses("mremap") {
-        if to_a_place && kernel().is_some_and(|kernel| kernel.clears.load(Ordering::Relaxed) == 1) {
-            // What some kernels do before they find that they cannot move the pages. Those are given up for lost.
-            let own = real!("munmap", Munmap);
-            // SAFETY: the caller gives up the place.
-            unsafe { own(place, new) };
+        let becomes = Place::now();
+        if to_a_place && becomes != Place::Untouched {
+            clear_place(place, new, becomes);
             note_held(-(new as isize));
-            note_left(old);
-            set_errno(libc::EFAULT);
+            if becomes == Place::TakenWithoutMemory {
+                set_errno(libc::ENOMEM);
+            } else {
+                // The pages are given up for lost.
+                note_left(old);
+                set_errno(libc::EFAULT);
+            }
         }
         return libc::MAP_FAILED;
     }
