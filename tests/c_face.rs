@@ -240,7 +240,6 @@ program!(refusals, "refusals.c", ["-rdynamic"], {
 program!(denied, "denied.c", [], {
     each_optional_call_may_be_denied;
     files_may_be_denied_before_there_are_threads;
-    used_under_a_filter;
 });
 
 /// A group with 64 MiB of blocks: half as much again is enough, since what is kept for later does not add to what is new.

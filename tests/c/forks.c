@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
-enum { THREADS = 4, PLACES = 600, SECONDS_FOR_A_CHILD = 60 };
+enum { THREADS = 4, PLACES = 600, SECONDS_FOR_A_CHILD = 200 };
 
 struct item {
     size_t size;
@@ -70,6 +70,27 @@ static void *thread_of_the_child(void *argument) {
     return NULL;
 }
 
+static void expect_whole(pid_t child, int number) {
+    CHECK(child > 0, "fork failed");
+    int status;
+    CHECK(waitpid(child, &status, 0) == child, "the child is gone");
+    CHECK(!WIFSIGNALED(status), "child %d was ended by signal %d", number, WTERMSIG(status));
+    CHECK(status == 0, "child %d ended with %d", number, WEXITSTATUS(status));
+}
+
+// A child of a child has the blocks of both processes before it.
+static void be_a_grandchild(int number) {
+    alarm(SECONDS_FOR_A_CHILD);
+    uint64_t random = (uint64_t)number + 7;
+    for (int i = 0; i < PLACES; i++) {
+        if (next_random(&random) % 3) free_item(atomic_exchange(&places[i], NULL));
+    }
+    for (int i = 0; i < 300; i++) free_item(atomic_exchange(&places[next_random(&random) % PLACES], make_item(&random)));
+    for (int i = 0; i < PLACES; i++) free_item(atomic_exchange(&places[i], NULL));
+    if (number % 4) _exit(0);
+    exit(0);
+}
+
 static void be_a_child(int number) {
     // Should it wait for a lock that nobody holds any more, it dies of SIGALRM.
     alarm(SECONDS_FOR_A_CHILD);
@@ -80,6 +101,9 @@ static void be_a_child(int number) {
     }
     for (int i = 0; i < 600; i++) free_item(atomic_exchange(&places[next_random(&random) % PLACES], make_item(&random)));
     if (number % 4 == 0) malloc_trim(0);
+    // Forks again, while there are blocks of the parent's threads left, and some of its own.
+    pid_t grandchild = number % 3 ? 0 : fork();
+    if (number % 3 == 0 && grandchild == 0) be_a_grandchild(number);
     if (number % 5 == 0) {
         pthread_t threads[2];
         for (uintptr_t i = 0; i < 2; i++) {
@@ -88,30 +112,15 @@ static void be_a_child(int number) {
         for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     }
     for (int i = 0; i < PLACES; i++) free_item(atomic_exchange(&places[i], NULL));
-    if (number % 10 == 0) {
-        // A grandchild.
-        pid_t grandchild = fork();
-        CHECK(grandchild >= 0, "fork failed");
-        if (grandchild == 0) {
-            alarm(SECONDS_FOR_A_CHILD);
-            for (int i = 0; i < 300; i++) free_item(make_item(&random));
-            _exit(0);
-        }
-        int status;
-        CHECK(waitpid(grandchild, &status, 0) == grandchild && status == 0, "the grandchild's status is %d", status);
-    }
+    if (number % 3 == 0) expect_whole(grandchild, number);
     if (number % 2) _exit(0);
     exit(0);
 }
 
 static void fork_and_wait(int number) {
     pid_t child = fork();
-    CHECK(child >= 0, "fork failed");
     if (child == 0) be_a_child(number);
-    int status;
-    CHECK(waitpid(child, &status, 0) == child, "the child is gone");
-    CHECK(!WIFSIGNALED(status), "child %d was ended by signal %d", number, WTERMSIG(status));
-    CHECK(status == 0, "child %d ended with %d", number, WEXITSTATUS(status));
+    expect_whole(child, number);
 }
 
 static pthread_t busy[THREADS], births;

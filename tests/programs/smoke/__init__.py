@@ -2,11 +2,13 @@
 
 from . import (
     cargo,
+    chromium,
     compilers,
     compressors,
     ffmpeg,
     git,
     java,
+    mariadb,
     memcached,
     nginx,
     node,
@@ -32,6 +34,7 @@ PROGRAMS = {
         node,
         java,
         ffmpeg,
+        chromium,
         memcached,
         redis,
         nginx,
@@ -40,3 +43,6 @@ PROGRAMS = {
         cargo,
     )
 }
+
+# Programs that CI does not run: those of `--long`, whose packages stand in a list of their own.
+LONG = {module.PROGRAM.name: module.PROGRAM for module in (mariadb,)}
