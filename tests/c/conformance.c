@@ -417,17 +417,23 @@ static void all_of_the_usable_size_can_be_used(void) {
 // posix_memalign(3): valloc() gives "a multiple of the page size"; pvalloc() also "rounds the size of the allocation up to the
 // next multiple of the system page size".
 static void valloc_and_pvalloc_keep_to_pages(void) {
+    // Of each size several at a time: the first block of a slab, or a whole one, lies at a page by itself.
+    enum { MANY = 5 };
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t i = 0; i < COUNT(SIZES); i++) {
-        char *a = valloc(SIZES[i]), *b = pvalloc(SIZES[i]);
-        CHECK(a && b && is_aligned(a, page) && is_aligned(b, page), "%zu bytes: %p %p", SIZES[i], (void *)a, (void *)b);
         size_t whole = (SIZES[i] + page - 1) / page * page;
-        CHECK(malloc_usable_size(b) >= whole, "%zu bytes of %zu", malloc_usable_size(b), whole);
-        fill(a, SIZES[i], 1);
-        fill(b, whole, 2);
-        verify(a, SIZES[i], 1);
-        verify(b, whole, 2);
-        free(a), free(b);
+        char *blocks[2 * MANY];
+        for (unsigned j = 0; j < COUNT(blocks); j++) {
+            bool rounds = j % 2;
+            blocks[j] = rounds ? pvalloc(SIZES[i]) : valloc(SIZES[i]);
+            CHECK(blocks[j] && is_aligned(blocks[j], page), "%zu bytes: %p", SIZES[i], (void *)blocks[j]);
+            if (rounds) CHECK(malloc_usable_size(blocks[j]) >= whole, "%zu bytes of %zu", malloc_usable_size(blocks[j]), whole);
+            fill(blocks[j], rounds ? whole : SIZES[i], j);
+        }
+        for (unsigned j = 0; j < COUNT(blocks); j++) {
+            verify(blocks[j], j % 2 ? whole : SIZES[i], j);
+            free(blocks[j]);
+        }
     }
 }
 

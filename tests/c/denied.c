@@ -66,7 +66,30 @@ static void *use(void *argument) {
     return NULL;
 }
 
+// Large blocks that grow and shrink, with freed ones at hand whose pages could be moved into them.
+static void resize_large(void) {
+    for (unsigned round = 0; round < 4; round++) {
+        char *freed[3], *between[3];
+        for (int i = 0; i < 3; i++) fill(freed[i] = malloc(2 * MIB), 2 * MIB, round), between[i] = malloc(2 * MIB);
+        char *block = malloc(3 * MIB);
+        fill(block, 3 * MIB, round);
+        for (int i = 0; i < 3; i++) free(freed[i]);
+        static const size_t sizes[] = {9 * MIB, 2 * MIB, 5 * MIB, 20 * MIB, 4 * MIB};
+        size_t size = 3 * MIB;
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            char *moved = realloc(block, sizes[i]);
+            CHECK(moved, "no %zu bytes", sizes[i]);
+            verify_part(moved, size < sizes[i] ? size : sizes[i], size, round);
+            block = moved;
+            fill(block, size = sizes[i], round);
+        }
+        free(block);
+        for (int i = 0; i < 3; i++) free(between[i]);
+    }
+}
+
 static void use_in_threads(void) {
+    resize_large();
     pthread_t threads[3];
     for (uintptr_t i = 0; i < COUNT(threads); i++) CHECK(pthread_create(&threads[i], NULL, use, (void *)i) == 0, "no thread");
     use((void *)17);
