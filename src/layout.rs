@@ -75,10 +75,24 @@ records! {
     }
     /// Counters of system calls.
     CallsLayout { mmap: u32, munmap: u32, mremap: u32, madvise: u32, brk: u32, }
+    /// The rings of the history: from the history the newest one, in a ring its fields, and the slots behind it. The words of an
+    /// event are those of `Event::words`.
+    HistoryLayout {
+        newest: u32, ring_bytes: u32, older: u32, capacity: u32, written: u32, slot_bytes: u32, version: u32, words: u32,
+        word_count: u32,
+    }
+    /// Call stacks: the pages of the table of stacks, and the frames of a stack, ended by 0.
+    StacksLayout { pages: u32, page_count: u32, page_places: u32, frames: u32, depth: u32, }
+    /// Blocks that the checks know: the table of their records, and a record. `red_zones` is the bit of `attended` that is set when
+    /// blocks have red zones, `red_zone_bytes` what is filled of a long one.
+    BooksLayout {
+        table: u32, bucket_count: u32, records: u32, start: u32, size: u32, state: u32, base: u32, len: u32,
+        mapping: u32, mapping_len: u32, next: u32, red_zones: u32, red_zone_bytes: u32,
+    }
     /// All of them.
     Layout {
         segment: SegmentLayout, arenas: ArenasLayout, caches: CachesLayout, cache: CacheLayout, block: BlockLayout,
-        large: LargeLayout, calls: CallsLayout,
+        large: LargeLayout, calls: CallsLayout, history: HistoryLayout, stacks: StacksLayout, books: BooksLayout,
     }
 }
 

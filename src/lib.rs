@@ -42,6 +42,7 @@ mod options;
 mod os;
 mod report;
 mod size_class;
+mod stacks;
 mod statistics;
 #[cfg(not(loom))]
 mod sync;

@@ -5,6 +5,8 @@
 //! the default. The environment is read once, when the library starts; in a program that runs with more rights than its
 //! caller it is not looked at. What is unknown or malformed is reported once, with the nearest name, and ignored.
 
+pub(crate) mod layout;
+
 use crate::arena::{MAX_ARENAS, MAX_RUN_PAGES, PAGE, Source};
 use crate::attended::words;
 use crate::os;
@@ -40,6 +42,8 @@ pub(crate) struct Options {
     attended: AtomicU32,
     /// Events that a ring of the history keeps.
     history: AtomicU32,
+    /// 1: events have call stacks.
+    history_stacks: AtomicU32,
     /// Events that are printed at exit.
     history_at_exit: AtomicU32,
     check_action: AtomicU32,
@@ -206,6 +210,13 @@ static TABLE: [OptionDescription; 17] = [
         kind: Kind::Number { least: 0, most: MAX_EVENTS, store: Options::store_history },
     },
     OptionDescription {
+        name: "history_stacks",
+        values: "0 or 1",
+        default: "0",
+        meaning: "1: each event of the history has the call stack, as far as code keeps frame pointers; slower still",
+        kind: Kind::Number { least: 0, most: 1, store: |o, n| o.history_stacks.store(n as u32, Ordering::Relaxed) },
+    },
+    OptionDescription {
         name: "history_at_exit",
         values: "a number of events",
         default: "0",
@@ -238,6 +249,14 @@ static TABLE: [OptionDescription; 17] = [
         kind: Kind::Text { store: Options::store_stats },
     },
 ];
+
+impl OptionDescription {
+    /// Whether this text, as one would write it in the environment, is the option's default; `false` where the default is no fixed
+    /// value.
+    pub fn is_default(&self, value: &str) -> bool {
+        self.default.trim_matches('`').split(':').next() == Some(value)
+    }
+}
 
 /// Every option, for documentation and tools.
 pub fn options() -> &'static [OptionDescription] {
@@ -351,6 +370,7 @@ impl Options {
             mmap_max: AtomicUsize::new(usize::MAX),
             attended: AtomicU32::new(0),
             history: AtomicU32::new(0),
+            history_stacks: AtomicU32::new(0),
             history_at_exit: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
             quarantine_bytes: AtomicUsize::new(16 << 20),
@@ -463,6 +483,11 @@ impl Options {
     /// How many events a ring keeps.
     pub(crate) fn history_events(&self) -> u64 {
         self.history.load(Ordering::Relaxed).max(1).into()
+    }
+
+    /// Whether events have call stacks.
+    pub(crate) fn history_stacks(&self) -> bool {
+        self.history_stacks.load(Ordering::Relaxed) != 0
     }
 
     /// How many events are printed at exit.

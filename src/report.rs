@@ -33,15 +33,26 @@ impl fmt::Display for Fault {
             Fault::Inside { size, offset } => {
                 write!(
                     f,
-                    "the address lies {offset} bytes inside a block of {size} bytes; only its first byte can be given"
+                    "the address lies {} inside a block of {}; only its first byte can be given",
+                    Bytes(offset),
+                    Bytes(size)
                 )
             }
-            Fault::Freed { size } => write!(f, "the block of {size} bytes was freed already (double free)"),
+            Fault::Freed { size } => write!(f, "the block of {} was freed already (double free)", Bytes(size)),
             Fault::FreedMapping { size } => {
-                write!(f, "the address lies in {size} bytes of large blocks that were freed already (double free?)")
+                write!(f, "the address lies in {} of large blocks that were freed already (double free?)", Bytes(size))
             }
             Fault::NoBlock => write!(f, "the address lies in free memory of the heap, where there is no block"),
         }
+    }
+}
+
+/// A number of bytes, in words.
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} byte{}", self.0, if self.0 == 1 { "" } else { "s" })
     }
 }
 
@@ -121,6 +132,12 @@ pub(crate) fn harm_done(call: &str, address: *const u8, fault: Fault) -> ! {
 /// Reports that the allocator cannot go on and aborts.
 #[cold]
 pub(crate) fn fatal(what: &str) -> ! {
-    say(format_args!("{what}"));
+    fatal_with(format_args!("{what}"))
+}
+
+/// As `fatal`, for a sentence that has to be put together.
+#[cold]
+pub(crate) fn fatal_with(what: fmt::Arguments<'_>) -> ! {
+    say(what);
     os::abort();
 }

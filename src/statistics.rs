@@ -1,6 +1,7 @@
 //! Statistics: what the heap holds and what it did, gathered on demand from counters that the slow paths keep.
 
 use crate::arena::ARENAS;
+use crate::attended;
 use crate::history;
 use crate::large::LARGE;
 use crate::metadata::METADATA_BYTES;
@@ -66,7 +67,7 @@ pub struct Statistics {
     pub dirty_bytes: usize,
     /// Bytes of free runs that are not in memory.
     pub clean_bytes: usize,
-    /// Bytes of freed large mappings that are kept for reuse.
+    /// Bytes of freed large mappings that are kept: for reuse, or, if they have guard pages, in quarantine.
     pub large_cached_bytes: usize,
     /// Bytes of the allocator's own structures.
     pub metadata_bytes: usize,
@@ -120,7 +121,11 @@ pub fn statistics() -> Statistics {
     tcache::send_off();
     tcache::reclaim();
     let arenas = ARENAS.totals(|_| {});
-    let (large_blocks, large_bytes, large_cached_bytes) = LARGE.totals();
+    let (mut large_blocks, mut large_bytes, mut large_cached_bytes) = LARGE.totals();
+    let (guarded_blocks, guarded_bytes, quarantined_bytes) = attended::guarded();
+    large_blocks += guarded_blocks;
+    large_bytes += guarded_bytes;
+    large_cached_bytes += quarantined_bytes;
     let metadata_bytes = METADATA_BYTES.get() as usize + arenas.headers;
     let calls = &os::SYSTEM_CALLS;
     let mut statistics = Statistics {
@@ -249,13 +254,19 @@ impl fmt::Display for Statistics {
         writeln!(f, "held       {}  (the sum)", Bytes(self.held_bytes()))?;
         writeln!(f, "resident   {}  (whole process)", Bytes(self.resident_bytes))?;
         writeln!(f, "mapped     {}", Bytes(self.mapped_bytes))?;
-        writeln!(f, "medium     {}  in {} blocks", Bytes(self.medium.1), self.medium.0)?;
-        writeln!(f, "large      {}  in {} blocks", Bytes(self.large.1), self.large.0)?;
-        writeln!(f, "remote     {} frees in {} batches", self.remote_frees, self.remote_batches)?;
-        writeln!(f, "slow paths {} refills, {} flushes", self.refills, self.flushes)?;
+        let blocks = |count| if count == 1 { "block" } else { "blocks" };
+        writeln!(f, "medium     {}  in {} {}", Bytes(self.medium.1), self.medium.0, blocks(self.medium.0))?;
+        writeln!(f, "large      {}  in {} {}", Bytes(self.large.1), self.large.0, blocks(self.large.0))?;
+        let plural = |count, one, many| if count == 1 { one } else { many };
+        let (frees, batches) =
+            (plural(self.remote_frees, "free", "frees"), plural(self.remote_batches, "batch", "batches"));
+        writeln!(f, "remote     {} {frees} in {} {batches}", self.remote_frees, self.remote_batches)?;
+        let (refills, flushes) = (plural(self.refills, "refill", "refills"), plural(self.flushes, "flush", "flushes"));
+        writeln!(f, "slow paths {} {refills}, {} {flushes}", self.refills, self.flushes)?;
         let (caches, dormant) = self.thread_caches;
         writeln!(f, "caches     {caches}, {dormant} of them dormant")?;
-        writeln!(f, "arenas     {}, {} segments", self.arenas, self.segments)?;
+        let segments = if self.segments == 1 { "segment" } else { "segments" };
+        writeln!(f, "arenas     {}, {} {segments}", self.arenas, self.segments)?;
         let calls = &self.system_calls;
         writeln!(
             f,
@@ -298,7 +309,9 @@ impl Write for Page {
 
 extern "C" fn report_at_exit() {
     if let last @ 1.. = OPTIONS.history_at_exit() {
-        history::tell_last(last, |_| true);
+        let mut name = [0; 32];
+        let name = core::str::from_utf8(os::process_name(&mut name)).unwrap_or("?");
+        history::tell_end(last, name);
     }
     let mut place = [0; STATS_LEN];
     let Some(place) = OPTIONS.stats(&mut place) else { return };

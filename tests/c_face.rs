@@ -224,6 +224,8 @@ assert any(number(size, "live") >= 500 and number(size, "from") <= 1000 <= numbe
 
 program!(inspecting, "inspecting.c", [common::library().to_str().unwrap()], {
     zones_and_blocks_are_shown_with_totals;
+    the_history_follows_the_blocks;
+    red_zones_are_drawn;
     a_block_is_dumped_and_what_is_none_is_refused;
     statistics_are_written_in_both_forms;
 });
@@ -566,7 +568,8 @@ mod bad_calls {
                 if offset == 0 {
                     continue;
                 }
-                let facts = [format!("{offset} bytes inside"), format!("block of {size} bytes")];
+                let unit = if offset == 1 { "byte" } else { "bytes" };
+                let facts = [format!("{offset} {unit} inside"), format!("block of {size} bytes")];
                 let facts = facts.each_ref().map(String::as_str);
                 let (asked, offset) = (asked.to_string(), offset.to_string());
                 assert_says(&["inside", "free", &asked, &offset], &facts);

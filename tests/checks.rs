@@ -235,6 +235,14 @@ fn new_and_freed_blocks_are_filled() {
 }
 
 #[test]
+fn the_self_check_finds_a_damaged_heap() {
+    let ended = run("write_to_the_link_of_a_free_block", "self-check=1", "1");
+    ended.says("terrace: the self-check found that the heap is damaged: a magazine holds what is no block\n");
+    assert_eq!(ended.signal, Some(libc::SIGABRT), "{}", ended.said);
+    assert!(run("write_to_the_link_of_a_free_block", "self-check=1000", "1").went_on());
+}
+
+#[test]
 fn a_program_without_bugs_runs_through_with_every_check() {
     let ended = run("no_bug_at_all", "all", "3");
     assert!(ended.went_on(), "{}", ended.said);

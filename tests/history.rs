@@ -22,8 +22,19 @@ fn each_case_holds() {
     let listed = common::program(program()).output().expect("the program can be started");
     let listed = String::from_utf8(listed.stdout).unwrap();
     let quiet: Vec<&str> = listed.lines().take_while(|&case| case != "purges_are_recorded").collect();
-    assert_eq!(quiet.len(), 6);
+    assert_eq!(quiet.len(), 7);
     quiet.iter().for_each(|case| assert_fine(&run(case)));
+}
+
+/// With checks on, blocks lie elsewhere, and so do the slabs that they are cut from.
+#[test]
+fn what_another_thread_frees_is_told_apart_with_checks_on() {
+    for checks in ["red-zones", "quarantine", "all"] {
+        let case = "what_another_thread_frees_is_in_the_history_when_that_thread_is_gone";
+        let output = run_within(preloaded(program()).arg(case).env("TERRACE_CHECK", checks), TIME_LIMIT);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{checks}: {said}");
+    }
 }
 
 #[test]

@@ -317,12 +317,12 @@ fn a_root_is_taken_for_one_where_it_says_itself_that_it_lies() {
     assert!(error.to_string().contains("there is no heap's root"), "{error}");
     let error = Root::read(&Own, 8).unwrap_err();
     assert_eq!(error.to_string(), "the memory at 0x8 cannot be read");
-    // Version 2, at the place where the copy says that it lies.
+    // Version 99, at the place where the copy says that it lies.
     let address = copy.as_ptr().addr();
-    copy[16] = 2;
+    copy[16] = 99;
     copy[inspect::OWN_ADDRESS..][..8].copy_from_slice(&address.to_ne_bytes());
     let error = Root::read(&Own, address).unwrap_err();
-    assert_eq!(error.to_string(), "the heap's root is of version 2; this program reads version 1");
+    assert_eq!(error.to_string(), "the heap's root is of version 99; this program reads version 2");
 }
 
 /// Addresses as offsets from the first one that is a multiple of 4 MiB, and without what depends on the run.
@@ -361,7 +361,7 @@ fn a_dump_shows_the_state_of_each_byte() {
          {:012x}  000010  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|  LLLLLLLLLLLLLLLL\n\
          *\n\
          {:012x}  000190  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|  LLLLLLLLLLLLLLLL\n\
-         L live, p padding, f free, . never touched or returned, m metadata\n",
+         L live, r red zone, g guard, p padding, f free, . never touched or returned, m metadata\n",
         at + 16,
         at + 400
     );

@@ -169,7 +169,8 @@ fn a_pointer_into_a_medium_or_large_block_is_reported_with_the_offset() {
             announce(inside);
             free(inside, layout);
         });
-        assert_says(sentence, &[&format!("{offset} bytes inside a block of {real} bytes")]);
+        let unit = if offset == 1 { "byte" } else { "bytes" };
+        assert_says(sentence, &[&format!("{offset} {unit} inside a block of {real} bytes")]);
     }
 }
 

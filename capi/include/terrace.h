@@ -79,7 +79,7 @@ size_t nallocx(size_t size, int flags) TERRACE_NOTHROW;
 
 /* Every arena, segment and zone with its address range and use, every live block, and the totals. */
 void show_alloc_mem(void) TERRACE_NOTHROW;
-/* The same with the first 64 bytes of each block. */
+/* The same with the first 64 bytes of each block, and then the history, if there is one. */
 void show_alloc_mem_ex(void) TERRACE_NOTHROW;
 /* The block, or the zone, that an address lies in, byte by byte, with the state of each byte beside it. 0; or -1, with errno at
  * EINVAL, if there is nothing of the heap. Any address will do. */
@@ -107,6 +107,7 @@ struct terrace_event {
     const void *other;          /* where a resized block was before; NULL otherwise */
     unsigned kind;              /* enum terrace_event_kind */
     unsigned thread;            /* the kernel's number of the thread */
+    unsigned stack;             /* the number of the call stack, for terrace_event_frames(); 0 if none was kept */
 };
 
 /* Switches the history on, for the last `events` events of each thread; 0 switches it off. Rings that are there keep their
@@ -116,7 +117,10 @@ void terrace_history_start(unsigned events) TERRACE_NOTHROW;
 void terrace_history_stop(void) TERRACE_NOTHROW;
 /* Writes the last `most` events of blocks in which the address lies, or lay, the oldest first; gives how many events there are. */
 size_t terrace_history_of(const void *address, struct terrace_event *events, size_t most) TERRACE_NOTHROW;
-/* Prints those events on standard error; for NULL all events. */
+/* Writes the return addresses of an event's call stack, the innermost first, `most` at most; gives how many there are. Stacks are kept
+ * with TERRACE_HISTORY_STACKS=1, or terrace_set_option("history_stacks", "1"). */
+size_t terrace_event_frames(const struct terrace_event *event, const void **frames, size_t most) TERRACE_NOTHROW;
+/* Prints those events, with their stacks, on standard error; for NULL all events. */
 void terrace_history_print(const void *address) TERRACE_NOTHROW;
 
 #ifdef __cplusplus

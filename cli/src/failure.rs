@@ -16,10 +16,8 @@ pub enum Failure {
     CommandNotFound(PathBuf),
     /// There is a file, but the system refuses to run it.
     CannotRun(PathBuf, io::Error),
-    /// The process has no history to be shown, for the reason given.
-    NoHistory(i32, &'static str),
-    /// The memory of the process cannot be read.
-    NotReadable(i32, io::Error),
+    /// The process or core file, as named, has no history to be shown.
+    NoHistory(String),
     /// A file could not be put in its place.
     NotInstalled(PathBuf, io::Error),
     /// A file could not be read.
@@ -55,7 +53,7 @@ impl Failure {
             | Self::NotASnapshot(..)
             | Self::CannotLook(..)
             | Self::System(..) => 125,
-            Self::NoHistory(..) | Self::NotReadable(..) => 1,
+            Self::NoHistory(_) => 1,
             Self::CannotRun(..) => 126,
             Self::CommandNotFound(_) => 127,
         }
@@ -74,11 +72,9 @@ impl fmt::Display for Failure {
                 )
             }
             Self::UnusableLibrary(path, why) => write!(f, "{} cannot be preloaded: {why}", path.display()),
-            Self::NoHistory(pid, why) => write!(f, "there is no history of process {pid}: {why}"),
-            Self::NotReadable(pid, error) if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "there is no process {pid}")
+            Self::NoHistory(what) => {
+                write!(f, "there is no history of {what}: it was never on; TERRACE_HISTORY=1000 switches it on")
             }
-            Self::NotReadable(pid, error) => write!(f, "process {pid} cannot be looked into: {error}"),
             Self::NotInstalled(place, error) => write!(f, "{} could not be installed: {error}", place.display()),
             Self::Unreadable(name, error) => write!(f, "{name} could not be read: {error}"),
             Self::Unwritable(name, error) => write!(f, "{name} could not be written: {error}"),

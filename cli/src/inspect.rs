@@ -102,7 +102,7 @@ pub struct DumpArguments {
 }
 
 /// An address as programs print it, in hexadecimal digits with or without the prefix.
-fn address(text: &str) -> Result<usize, String> {
+pub fn address(text: &str) -> Result<usize, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     usize::from_str_radix(digits, 16)
         .map_err(|_| "it must be a number in hexadecimal digits, as 0x7f0012345678".to_owned())

@@ -17,6 +17,7 @@ mod snapshot;
 #[cfg(test)]
 #[path = "../tests/run/static_program.rs"]
 mod static_program;
+mod symbols;
 mod target;
 mod units;
 mod views;

@@ -32,10 +32,15 @@ pub struct Arguments {
     #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     check: Option<String>,
 
-    /// Keep the last EVENTS events of each thread's heap, for `terrace history`, and print the last ones of all at exit
+    /// Keep the last EVENTS events of each thread's heap, for `terrace history PID` while it runs; the last 30 of all are printed at
+    /// exit, or as many as TERRACE_HISTORY_AT_EXIT says
     #[arg(long, value_name = "EVENTS", num_args = 0..=1, require_equals = true, default_missing_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     history: Option<u32>,
+
+    /// Keep the call stack of each event as well, as far as the command's code keeps frame pointers
+    #[arg(long)]
+    history_stacks: bool,
 
     /// The shared library to use, instead of the one beside this command or in ../lib or ../lib/terrace
     #[arg(long, value_name = "PATH")]
@@ -46,8 +51,11 @@ pub struct Arguments {
     command: Vec<OsString>,
 }
 
+/// Events that each thread keeps, unless it is said how many.
+const EVENTS: u32 = 1000;
 /// Events that are printed when a command with a history ends.
 const SHOWN_AT_EXIT: u32 = 30;
+const AT_EXIT: &str = "TERRACE_HISTORY_AT_EXIT";
 
 /// Runs the command; returns only when that was not possible.
 pub fn run(arguments: Arguments) -> Result<Infallible, Failure> {
@@ -68,8 +76,15 @@ pub fn run(arguments: Arguments) -> Result<Infallible, Failure> {
     if let Some(checks) = arguments.check {
         command.env("TERRACE_CHECK", checks);
     }
-    if let Some(events) = arguments.history {
-        command.env("TERRACE_HISTORY", events.to_string()).env("TERRACE_HISTORY_AT_EXIT", SHOWN_AT_EXIT.to_string());
+    if arguments.history_stacks {
+        command.env("TERRACE_HISTORY_STACKS", "1");
+    }
+    if let Some(events) = arguments.history.or(arguments.history_stacks.then_some(EVENTS)) {
+        command.env("TERRACE_HISTORY", events.to_string());
+        // The caller may have said how many are wanted.
+        if std::env::var_os(AT_EXIT).is_none() {
+            command.env(AT_EXIT, SHOWN_AT_EXIT.to_string());
+        }
     }
 
     if !arguments.stats {

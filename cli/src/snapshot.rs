@@ -19,7 +19,7 @@ pub struct Snapshot {
     pub form: u32,
     /// Which process, and when.
     pub process: Process,
-    /// The options that the process runs with, by their names in docs/options.md.
+    /// The options that the process runs with, by their names in docs/options.md, but for those whose value was left to the library.
     pub options: Vec<Setting>,
     /// The arenas that have segments, by number.
     pub arenas: Vec<Arena>,
@@ -205,6 +205,10 @@ pub struct Large {
     pub resident_bytes: u64,
     /// Whether a block of the program lies in it; else it was freed and is kept for reuse.
     pub is_live: bool,
+    /// Whether guard pages, which belong to its length, lie around the block: one of the checks' (`TERRACE_CHECK=guards`). Freed, it is
+    /// kept in quarantine.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_guarded: bool,
     /// How long it has been free, in milliseconds; unknown in a core file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub free_ms: Option<u64>,

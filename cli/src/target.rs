@@ -49,6 +49,14 @@ impl Target {
         }
     }
 
+    /// What it is called in a sentence.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Process(pid) => format!("process {pid}"),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
     /// Whether a second look can differ from the first.
     pub fn goes_on(&self) -> bool {
         matches!(self, Self::Process(_))

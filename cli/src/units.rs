@@ -38,6 +38,21 @@ impl fmt::Display for Count {
     }
 }
 
+/// A count and what is counted: `1 block`, `3,201,133 blocks`.
+#[derive(Clone, Copy, Debug)]
+pub struct Many(pub u64, pub &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = match (self.0, self.1.ends_with(['h', 's'])) {
+            (1, _) => "",
+            (_, true) => "es",
+            (_, false) => "s",
+        };
+        f.pad(&format!("{} {}{plural}", Count(self.0), self.1))
+    }
+}
+
 /// A time in milliseconds: `250 ms`, `12 s`, `5 min`, `3 h`, `2 d`. Honours a width.
 #[derive(Clone, Copy, Debug)]
 pub struct Milliseconds(pub u64);
@@ -78,6 +93,8 @@ mod tests {
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "3.9 MiB", "1.0 GiB", "16777215.9 TiB"]);
         assert_eq!(format!("{:>10}|{:<8}|", Size(1536), Size(1)), "   1.5 KiB|1 B     |");
         assert_eq!([0, 999, 1000, 1_234_567].map(|n| Count(n).to_string()), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1_000].map(|n| Many(n, "block").to_string()), ["0 blocks", "1 block", "1,000 blocks"]);
+        assert_eq!(Many(2, "batch").to_string(), "2 batches");
         let times = [0, 9_999, 10_000, 600_000, 36_000_000, 900_000_000].map(|ms| Milliseconds(ms).to_string());
         assert_eq!(times, ["0 ms", "9999 ms", "10 s", "10 min", "10 h", "10 d"]);
         let shares = [(0, 0), (0, 5), (1, 1000), (2, 3), (5, 5)].map(|(a, b)| Share(a, b).to_string());

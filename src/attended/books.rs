@@ -9,20 +9,24 @@
 //! bytes are looked at under the lock while it is live or quarantined; one that is leaving belongs to the thread that frees it,
 //! or takes it out of the quarantine. Records come from the metadata and return to a list of unused ones.
 
-use super::stacks::Stack;
+use super::{words, zones};
+use crate::layout::BooksLayout;
+use crate::stacks::Stack;
 use crate::sync::{Cell, Mutex};
 use crate::{metadata, os};
-use core::ptr::NonNull;
+use core::mem::offset_of;
+use core::ptr::{self, NonNull};
 
 /// Freed blocks that are remembered when they have left the quarantine.
 const GONE_MOST: usize = 1 << 16;
 /// Buckets of the table when it is made; it doubles when there are as many records.
 const FIRST_BUCKETS: usize = 1 << 12;
 
-pub(super) static BOOKS: Mutex<Books> = Mutex::new(Books::new());
+pub(crate) static BOOKS: Mutex<Books> = Mutex::new(Books::new());
 
 /// A block as it is known to the checks.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Known {
     pub(super) start: NonNull<u8>,
     /// What was asked for, in bytes.
@@ -36,20 +40,43 @@ pub(super) struct Known {
 
 /// The memory that a block was cut from: the program's bytes and the red zones.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Place {
     pub(super) base: NonNull<u8>,
     /// In bytes.
     pub(super) len: usize,
-    /// The mapping around it, with its guard pages, if it has one of its own.
-    pub(super) mapping: Option<(NonNull<u8>, usize)>,
+    /// The mapping around it, with its guard pages, if it has one of its own; otherwise its length is 0.
+    mapping: NonNull<u8>,
+    mapping_len: usize,
 }
 
+impl Place {
+    /// A place in a block of the heap's.
+    pub(super) fn in_block(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, mapping: base, mapping_len: 0 }
+    }
+
+    /// A place between the guard pages of a mapping.
+    pub(super) fn in_mapping(base: NonNull<u8>, len: usize, mapping: NonNull<u8>, mapping_len: usize) -> Self {
+        Self { base, len, mapping, mapping_len }
+    }
+
+    /// The mapping around it and its length in bytes, if it has one of its own.
+    pub(super) fn mapping(&self) -> Option<(NonNull<u8>, usize)> {
+        (self.mapping_len > 0).then_some((self.mapping, self.mapping_len))
+    }
+}
+
+/// The numbers are read from outside of the process, too.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(super) enum State {
-    Live,
-    Leaving,
-    Quarantined,
-    Gone,
+    /// The record tells of no block.
+    Unused = 0,
+    Live = 1,
+    Leaving = 2,
+    Quarantined = 3,
+    Gone = 4,
 }
 
 /// Who did something, and from where.
@@ -60,8 +87,9 @@ pub(super) struct Event {
     pub(super) stack: Option<&'static Stack>,
 }
 
+#[repr(C)]
 pub(super) struct Record {
-    known: Cell<Option<Known>>,
+    known: Cell<Known>,
     /// The next one of the bucket, or of the unused ones.
     next: Cell<Option<&'static Record>>,
     /// The next one of the queue.
@@ -97,9 +125,11 @@ impl Queue {
     }
 }
 
-pub(super) struct Books {
-    /// Their number is a power of two, or none.
-    buckets: &'static [Bucket],
+#[repr(C)]
+pub(crate) struct Books {
+    /// Where the table lies, and how many buckets it has: a power of two, or 0.
+    table: *const Bucket,
+    bucket_count: usize,
     records: usize,
     unused: Option<&'static Record>,
     quarantine: Queue,
@@ -116,9 +146,32 @@ pub(super) struct Books {
 unsafe impl Send for Books {}
 
 impl Books {
+    /// A walk from outside reads the numbers of `State` as they stand.
+    pub(crate) const LAYOUT: BooksLayout = {
+        const BOOKS: usize = Mutex::<Books>::VALUE;
+        const KNOWN: usize = offset_of!(Record, known);
+        const PLACE: usize = KNOWN + offset_of!(Known, place);
+        BooksLayout {
+            table: (BOOKS + offset_of!(Self, table)) as u32,
+            bucket_count: (BOOKS + offset_of!(Self, bucket_count)) as u32,
+            records: (BOOKS + offset_of!(Self, records)) as u32,
+            start: (KNOWN + offset_of!(Known, start)) as u32,
+            size: (KNOWN + offset_of!(Known, size)) as u32,
+            state: (KNOWN + offset_of!(Known, state)) as u32,
+            base: (PLACE + offset_of!(Place, base)) as u32,
+            len: (PLACE + offset_of!(Place, len)) as u32,
+            mapping: (PLACE + offset_of!(Place, mapping)) as u32,
+            mapping_len: (PLACE + offset_of!(Place, mapping_len)) as u32,
+            next: offset_of!(Record, next) as u32,
+            red_zones: words::RED_ZONES,
+            red_zone_bytes: zones::MOST as u32,
+        }
+    };
+
     const fn new() -> Self {
         Self {
-            buckets: &[],
+            table: ptr::null(),
+            bucket_count: 0,
             records: 0,
             unused: None,
             quarantine: Queue::EMPTY,
@@ -130,37 +183,59 @@ impl Books {
         }
     }
 
+    fn buckets(&self) -> &'static [Bucket] {
+        if self.bucket_count == 0 {
+            return &[];
+        }
+        // SAFETY: the table has that many buckets; it is unmapped only when it is replaced, with no bucket in use.
+        unsafe { core::slice::from_raw_parts(self.table, self.bucket_count) }
+    }
+
     fn bucket(&self, start: NonNull<u8>) -> &'static Bucket {
         let hash = (start.addr().get() as u64 / 16).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        &self.buckets[(hash >> 32) as usize & (self.buckets.len() - 1)]
+        &self.buckets()[(hash >> 32) as usize & (self.bucket_count - 1)]
     }
 
     fn record(&self, start: NonNull<u8>) -> Option<&'static Record> {
-        if self.buckets.is_empty() {
+        if self.bucket_count == 0 {
             return None;
         }
         let first = self.bucket(start).get();
         core::iter::successors(first, |record| record.next.get())
-            .find(|record| record.known.get().is_some_and(|known| known.start == start))
+            .find(|record| record.known().is_some_and(|known| known.start == start))
     }
 
     /// The block that starts at an address, or last did.
     pub(super) fn find(&self, start: NonNull<u8>) -> Option<Known> {
-        self.record(start)?.known.get()
+        self.record(start)?.known()
     }
 
     /// All blocks that are known.
     pub(super) fn all(&self) -> impl Iterator<Item = Known> {
-        self.buckets
+        self.buckets()
             .iter()
             .flat_map(|bucket| core::iter::successors(bucket.get(), |record| record.next.get()))
-            .filter_map(|record| record.known.get())
+            .filter_map(Record::known)
+    }
+
+    /// Live blocks with guard pages, their bytes, and the bytes of such blocks that are in quarantine; each time as pages that could
+    /// be touched.
+    pub(super) fn guarded(&self) -> (usize, usize, usize) {
+        let (mut blocks, mut bytes, mut quarantined) = (0, 0, 0);
+        for known in self.all().filter(|known| known.place.mapping().is_some()) {
+            match known.state {
+                State::Live | State::Leaving => (blocks, bytes) = (blocks + 1, bytes + known.place.len),
+                State::Quarantined => quarantined += known.place.len,
+                State::Gone | State::Unused => {}
+            }
+        }
+        (blocks, bytes, quarantined)
     }
 
     /// The block whose place an address lies in, its mapping included; slow, for reports.
     pub(super) fn find_around(&self, address: usize) -> Option<Known> {
         let holds = |known: &Known| {
-            let (start, len) = known.place.mapping.unwrap_or((known.place.base, known.place.len));
+            let (start, len) = known.place.mapping().unwrap_or((known.place.base, known.place.len));
             address.wrapping_sub(start.addr().get()) < len
         };
         let mut found = None;
@@ -175,17 +250,17 @@ impl Books {
 
     /// Enters a live block; `false` when there is no memory for its record.
     pub(super) fn enter(&mut self, known: Known) -> bool {
-        if self.records >= self.buckets.len() && !self.grow() && self.buckets.is_empty() {
+        if self.records >= self.bucket_count && !self.grow() && self.bucket_count == 0 {
             return false;
         }
         if let Some(before) = self.record(known.start) {
             // It has left the quarantine, since its address was handed out again. Its queue still has the record.
             self.unlink(before);
-            before.known.set(None);
+            before.forget();
         }
         let Some(record) = self.unused.or_else(Record::make) else { return false };
         self.unused = record.next.get();
-        record.known.set(Some(known));
+        record.known.set(known);
         self.link(record, known.start);
         true
     }
@@ -197,7 +272,7 @@ impl Books {
     }
 
     fn unlink(&mut self, record: &'static Record) {
-        let Some(known) = record.known.get() else { return };
+        let Some(known) = record.known() else { return };
         let mut link = self.bucket(known.start);
         while let Some(other) = link.get() {
             if core::ptr::eq(other, record) {
@@ -211,18 +286,17 @@ impl Books {
 
     /// Makes the table twice as large; `false`, and no change, when there is no memory.
     fn grow(&mut self) -> bool {
-        let count = (self.buckets.len() * 2).max(FIRST_BUCKETS);
-        let (old_len, page) = (size_of_val(self.buckets), os::page_size());
+        let count = (self.bucket_count * 2).max(FIRST_BUCKETS);
+        let (old, page) = (self.buckets(), os::page_size());
+        let old_len = size_of_val(old);
         let Some(memory) = os::map((count * size_of::<Bucket>()).next_multiple_of(page)) else { return false };
-        // SAFETY: the memory has room for so many, is aligned to a page, and reads as zero, which is `None` for a reference.
-        let buckets = unsafe { core::slice::from_raw_parts(memory.cast::<Bucket>().as_ptr(), count) };
-        let old = core::mem::replace(&mut self.buckets, buckets);
-        self.records = 0;
+        // The memory has room for so many, is aligned to a page, and reads as zero, which is `None` for a reference.
+        (self.table, self.bucket_count, self.records) = (memory.cast::<Bucket>().as_ptr(), count, 0);
         for bucket in old {
             let mut next = bucket.take();
             while let Some(record) = next {
                 next = record.next.get();
-                if let Some(known) = record.known.get() {
+                if let Some(known) = record.known() {
                     self.link(record, known.start);
                 }
             }
@@ -236,19 +310,19 @@ impl Books {
     /// Gives a live block into the hands of the thread that frees it; otherwise says what became of it before.
     pub(super) fn leave(&self, start: NonNull<u8>, freed: Event) -> Option<Result<Known, Known>> {
         let record = self.record(start)?;
-        let known = record.known.get()?;
+        let known = record.known()?;
         if known.state != State::Live {
             return Some(Err(known));
         }
-        record.known.set(Some(Known { state: State::Leaving, freed, ..known }));
+        record.known.set(Known { state: State::Leaving, freed, ..known });
         Some(Ok(known))
     }
 
     /// Puts a block that is leaving into the quarantine.
     pub(super) fn keep(&mut self, start: NonNull<u8>) {
         let Some(record) = self.record(start) else { return };
-        let Some(known) = record.known.get() else { return };
-        record.known.set(Some(Known { state: State::Quarantined, ..known }));
+        let Some(known) = record.known() else { return };
+        record.known.set(Known { state: State::Quarantined, ..known });
         self.quarantined_bytes += known.place.len;
         self.quarantine.push(record);
     }
@@ -259,14 +333,14 @@ impl Books {
             return None;
         }
         let record = self.quarantine.pop()?;
-        let known = record.known.get()?;
+        let known = record.known()?;
         self.quarantined_bytes -= known.place.len;
         self.remember(record, known);
         Some(known)
     }
 
     fn remember(&mut self, record: &'static Record, known: Known) {
-        record.known.set(Some(Known { state: State::Gone, ..known }));
+        record.known.set(Known { state: State::Gone, ..known });
         self.gone.push(record);
         self.gone_count += 1;
         if self.gone_count > GONE_MOST
@@ -274,7 +348,7 @@ impl Books {
         {
             self.gone_count -= 1;
             self.unlink(oldest);
-            oldest.known.set(None);
+            oldest.forget();
             oldest.next.set(self.unused.replace(oldest));
         }
     }
@@ -293,9 +367,21 @@ impl Books {
 impl Record {
     fn make() -> Option<&'static Self> {
         let memory = metadata::allocate::<Self>()?;
+        let nobody = Event { thread: 0, stack: None };
+        let place = Place::in_block(NonNull::dangling(), 0);
+        let (start, state) = (NonNull::dangling(), State::Unused);
+        let known = Cell::new(Known { start, size: 0, place, state, allocated: nobody, freed: nobody });
         // SAFETY: the memory is aligned, large enough, and nobody else's.
-        unsafe { memory.write(Self { known: Cell::new(None), next: Cell::new(None), newer: Cell::new(None) }) };
+        unsafe { memory.write(Self { known, next: Cell::new(None), newer: Cell::new(None) }) };
         // SAFETY: as above; it was just written, and lives for ever.
         Some(unsafe { memory.as_ref() })
+    }
+
+    fn known(&self) -> Option<Known> {
+        Some(self.known.get()).filter(|known| known.state != State::Unused)
+    }
+
+    fn forget(&self) {
+        self.known.set(Known { state: State::Unused, ..self.known.get() });
     }
 }

@@ -3,7 +3,7 @@
 //! A slow path is entered by a few lines of assembler that put the frame pointer and the address on top of the stack into
 //! the next arguments and jump on. If all before it were jumps, too, that address is where the program's call returns to.
 
-use super::stacks::Caller;
+use crate::stacks::Caller;
 
 /// Defines `$name`, which calls `$inner` with the same arguments and the caller's frame pointer and return address behind them;
 /// it has as many arguments as registers are named, of at most a word each.

@@ -5,17 +5,18 @@
 //! as they came.
 
 use super::books::{BOOKS, Event, Known, State};
-use super::stacks::{self, Caller};
 use super::trouble::{self, Bug};
 use super::words::{FILL, GUARDS, LEAKS, QUARANTINE, RED_ZONES, SELF_CHECK, STACKS};
 use super::{leaks, zones};
 use crate::arena;
 use crate::heap;
-use crate::history::{self, Kind};
+use crate::heap::Block;
+use crate::history::Kind;
 use crate::options::OPTIONS;
 use crate::size_class::SizeClass;
+use crate::stacks::{self, Caller};
 use crate::sync::Mutex;
-use crate::{os, report, verify};
+use crate::{os, report, tcache, verify};
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
@@ -103,12 +104,21 @@ pub(super) fn reallocate(start: NonNull<u8>, size: usize, align: usize, caller: 
         let stays = size <= known.size && (class.is_none() || arena::contains(start.as_ptr()));
         return Some(stays.then_some(start));
     };
-    history::record(Kind::Allocation, new.addr().get(), size, 0);
+    super::record(Kind::Allocation, new, size, Some(caller));
     // SAFETY: two live blocks do not overlap, and both have that many bytes.
     unsafe { new.copy_from_nonoverlapping(start, known.size.min(size)) };
-    history::record(Kind::Free, start.addr().get(), known.size, 0);
+    record_free(start, caller);
     free("realloc", start, caller);
     Some(Some(new))
+}
+
+/// Writes down that a live block is freed: as one of another thread's, if its place lies in a slab that another thread has.
+pub(super) fn record_free(start: NonNull<u8>, caller: Caller) {
+    let known = BOOKS.lock().find(start);
+    let Some(known) = known.filter(|known| known.state == State::Live) else { return };
+    let is_small = known.place.mapping().is_none() && matches!(heap::look_up(known.place.base), Ok(Block::Small(_)));
+    let is_own = !is_small || tcache::has_slab_of(known.place.base);
+    super::record(if is_own { Kind::Free } else { Kind::RemoteFree }, start, known.size, Some(caller));
 }
 
 /// What was asked for of the block that starts at an address, in bytes.
@@ -198,8 +208,7 @@ fn verify_alone() {
 /// Ends the process if the calling thread is looking at all structures: then one of them is not whole, and what wants memory is
 /// the message of a panic. Locks are held that the call would wait for.
 fn end_if_verifying() {
-    let verifying = *VERIFYING.lock();
-    if verifying != 0 && verifying == os::thread_id() {
+    if super::is_verifying() {
         drop(NotWhole);
     }
 }

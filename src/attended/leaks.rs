@@ -1,8 +1,8 @@
 //! The report at exit of what was not freed: blocks by size and, where stacks are kept, by the stack that allocated them.
 
 use super::books::{BOOKS, State};
-use super::stacks::Stack;
-use super::trouble::Bytes;
+use crate::report::Bytes;
+use crate::stacks::Stack;
 use crate::{os, report};
 use core::ptr;
 

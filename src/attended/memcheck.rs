@@ -75,12 +75,12 @@ pub(super) fn allocate(size: usize, align: usize, class: Option<SizeClass>) -> O
 ///
 /// # Safety
 /// The caller gives up the block that starts at the address, if one does.
-pub(super) unsafe fn free(start: NonNull<u8>) {
+pub(super) unsafe fn free(start: NonNull<u8>, caller: Caller) {
     let live = find(start);
     // What is no block is reported by memcheck.
     valgrind::block_freed(start.as_ptr());
     let Some(Live { block, size }) = live else { return };
-    super::record_free(start, &block, size);
+    super::record_free(start, &block, size, caller);
     let _unreported = Unreported::begin();
     set_size(start, block.usable_size(), size | FREED);
     // SAFETY: the caller gives the block up.

@@ -18,26 +18,26 @@
 //! There is no protocol between threads here, only calls of the layers below. One model (`loom-tests/models/composed.rs`) has calls
 //! attended while blocks come home.
 
-mod books;
+pub(crate) mod books;
 mod caller;
 mod checked;
 mod leaks;
 pub(crate) mod memcheck;
-mod stacks;
 mod trouble;
 pub(crate) mod words;
 mod zones;
 
+pub(crate) use crate::stacks::Caller;
 pub(crate) use caller::with_caller;
-pub(crate) use stacks::Caller;
 pub use words::{CheckDescription, checks};
 
 use crate::heap::{self, Block};
-use crate::history::{self, Kind};
+use crate::history::{self, Happening, Kind};
 use crate::options::OPTIONS;
 use crate::os::valgrind;
 use crate::report;
 use crate::size_class::SizeClass;
+use crate::stacks;
 use crate::tcache;
 use core::ptr::NonNull;
 
@@ -47,8 +47,13 @@ use core::ptr::NonNull;
 #[inline(never)]
 pub(crate) fn allocate(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
     let start = allocate_unrecorded(size, align, class, caller)?;
-    history::record(Kind::Allocation, start.addr().get(), size, 0);
+    record(Kind::Allocation, start, size, Some(caller));
     Some(start)
+}
+
+/// Writes down what happens to a block, if the history is on.
+fn record(kind: Kind, start: NonNull<u8>, size: usize, caller: Option<Caller>) {
+    history::record(Happening { kind, address: start.addr().get(), size, other: 0, caller });
 }
 
 fn allocate_unrecorded(size: usize, align: usize, class: Option<SizeClass>, caller: Caller) -> Option<NonNull<u8>> {
@@ -78,12 +83,10 @@ fn allocate_unrecorded(size: usize, align: usize, class: Option<SizeClass>, call
 pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
     if valgrind::is_memcheck() {
         // SAFETY: the caller's promise.
-        return unsafe { memcheck::free(start) };
+        return unsafe { memcheck::free(start, caller) };
     }
     if OPTIONS.has_check(words::ALL) {
-        if let Some(size) = checked::size_of(start) {
-            history::record(Kind::Free, start.addr().get(), size, 0);
-        }
+        checked::record_free(start, caller);
         if checked::free("free", start, caller) || checked::tell_inside("free", start) {
             return;
         }
@@ -96,15 +99,15 @@ pub(crate) unsafe fn free(start: NonNull<u8>, caller: Caller) {
         // SAFETY: the block has that many bytes, and the caller gives it up.
         unsafe { start.write_bytes(byte, block.usable_size()) };
     }
-    record_free(start, &block, block.usable_size());
+    record_free(start, &block, block.usable_size(), caller);
     // SAFETY: the block was found there, and the caller gives it up.
     unsafe { heap::release(start, &block) };
 }
 
 /// Writes down that a block of `size` bytes is freed; before its memory can be another's.
-fn record_free(start: NonNull<u8>, block: &Block, size: usize) {
+fn record_free(start: NonNull<u8>, block: &Block, size: usize, caller: Caller) {
     let is_own = !matches!(block, Block::Small(_)) || tcache::has_slab_of(start);
-    history::record(if is_own { Kind::Free } else { Kind::RemoteFree }, start.addr().get(), size, 0);
+    record(if is_own { Kind::Free } else { Kind::RemoteFree }, start, size, Some(caller));
 }
 
 /// Changes the size of the block at an address to `size` bytes, aligned to `align`; null, with `errno` set and the block
@@ -128,7 +131,8 @@ pub(crate) unsafe fn reallocate(
         reallocate_unrecorded(start, size, align, plainly)
     };
     if !new.is_null() {
-        history::record(Kind::Resize, new.addr(), size, start.addr().get());
+        let (address, other, caller) = (new.addr(), start.addr().get(), Some(Caller::here()));
+        history::record(Happening { kind: Kind::Resize, address, size, other, caller });
     }
     new
 }
@@ -161,6 +165,17 @@ pub(crate) fn start() {
     if OPTIONS.has_check(words::ALL) {
         checked::arrange_for_exit();
     }
+}
+
+/// Whether the calling thread looks at all structures on account of the self-check.
+pub(crate) fn is_verifying() -> bool {
+    *checked::VERIFYING.lock() == crate::os::thread_id()
+}
+
+/// Live blocks with guard pages and their bytes, which no other part of the heap knows of, and the bytes of such blocks that are kept in
+/// quarantine.
+pub(crate) fn guarded() -> (usize, usize, usize) {
+    if OPTIONS.has_check(words::GUARDS) { books::BOOKS.lock().guarded() } else { (0, 0, 0) }
 }
 
 pub(crate) fn lock_for_fork() {

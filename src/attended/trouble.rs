@@ -2,6 +2,7 @@
 
 use super::books::{BOOKS, Books, Event, Known, State};
 use super::zones::Damage;
+use crate::report::Bytes;
 use crate::sync::Guard;
 use crate::{os, report};
 use core::fmt;
@@ -17,15 +18,6 @@ pub(super) enum Bug {
     LateWrite(Damage),
     /// A byte was touched that cannot be.
     Touched(usize),
-}
-
-/// A number of bytes, in words.
-pub(super) struct Bytes(pub(super) usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} byte{}", self.0, if self.0 == 1 { "" } else { "s" })
-    }
 }
 
 /// A bug of a block's, found by a call.
@@ -109,9 +101,9 @@ pub(super) fn tell_only(call: &str, bug: &Bug, known: &Known) {
     crate::history::tell_of(known.start.as_ptr());
     let readable = match known.state {
         State::Live | State::Leaving => true,
-        State::Quarantined => known.place.mapping.is_none(),
+        State::Quarantined => known.place.mapping().is_none(),
         // What lies there now is another's, or nobody's.
-        State::Gone => false,
+        State::Gone | State::Unused => false,
     };
     match bug {
         Bug::BadPointer(_) | Bug::Touched(_) if !readable => {}
@@ -200,7 +192,7 @@ pub(super) fn refused_access(address: usize) {
     let found = books.find_around(address);
     drop(books);
     let Some(known) = found else { return };
-    if known.place.mapping.is_some() {
+    if known.place.mapping().is_some() {
         tell_only("access", &Bug::Touched(address), &known);
         report::call_hook();
     }

@@ -92,6 +92,13 @@ static TABLE: [CheckDescription; 8] = [
     CheckDescription { name: "all", amount: "", meaning: "all of them", bits: ALL, kind: Amount::None },
 ];
 
+#[cfg(test)]
+impl CheckDescription {
+    pub(crate) fn bits(&self) -> u32 {
+        self.bits
+    }
+}
+
 /// Every check, for documentation and tools.
 pub fn checks() -> &'static [CheckDescription] {
     &TABLE

@@ -28,7 +28,7 @@ pub(super) const FRESH: u8 = !FREED;
 /// The least length of a red zone, in bytes.
 const LEAST: usize = 16;
 /// What is filled and looked at of a zone, at most, in bytes.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 
 /// A range of bytes that is not as it was filled.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ pub(super) fn place(size: usize, align: usize, class: Option<SizeClass>) -> Opti
     };
     // SAFETY: the place has more bytes than that.
     let start = unsafe { base.add(align) };
-    Some((start, Place { base, len, mapping: None }))
+    Some((start, Place::in_block(base, len)))
 }
 
 /// A mapping with a page at both ends that cannot be touched. The block ends at the second, as closely as its alignment lets it.
@@ -85,12 +85,12 @@ fn guarded(size: usize, align: usize) -> Option<(NonNull<u8>, Place)> {
         LIMIT.refund(len);
         return None;
     }
-    Some((at(start), Place { base: at(from), len: to - from, mapping: Some((mapping, len)) }))
+    Some((at(start), Place::in_mapping(at(from), to - from, mapping, len)))
 }
 
 /// Gives the memory of a place back.
 pub(super) fn give_back(place: &Place) {
-    match place.mapping {
+    match place.mapping() {
         Some((start, len)) => {
             os::unmap(start, len);
             LIMIT.refund(len);
@@ -106,7 +106,7 @@ pub(super) fn give_back(place: &Place) {
 
 /// Makes every access to a freed block's pages fault, if it has pages of its own; whether it does.
 pub(super) fn close(place: &Place) -> bool {
-    place.mapping.is_some() && os::forbid(place.base, place.len)
+    place.mapping().is_some() && os::forbid(place.base, place.len)
 }
 
 impl Known {
@@ -145,7 +145,7 @@ impl Known {
 
     /// What was written to a block in quarantine whose pages can be touched.
     pub(super) fn late_write(&self) -> Option<Damage> {
-        if self.place.mapping.is_some() { None } else { differing(self.start, self.size, FREED) }
+        if self.place.mapping().is_some() { None } else { differing(self.start, self.size, FREED) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The history for C programs.
 
 use crate::history;
-use crate::report;
 
 pub use crate::history::{Event, stop as history_stop};
 
@@ -33,8 +32,23 @@ pub unsafe fn history_of(address: *const u8, events: *mut Event, most: usize) ->
     count
 }
 
+/// `terrace_event_frames`: writes the return addresses of an event's call stack, the innermost first and `most` at most; gives how many
+/// there are.
+///
+/// # Safety
+/// `frames` must have room for `most` addresses; it may be NULL if that is 0.
+pub unsafe fn event_frames(event: &Event, frames: *mut *const u8, most: usize) -> usize {
+    let found = event.frames();
+    for (index, &frame) in found.iter().take(most).enumerate() {
+        // SAFETY: there is room for so many.
+        let place = unsafe { frames.add(index) };
+        // SAFETY: as above.
+        unsafe { place.write(core::ptr::without_provenance(frame)) };
+    }
+    found.len()
+}
+
 /// `terrace_history_print`: writes the events of blocks in which the address lies, or for NULL all events, to standard error.
 pub fn history_print(address: *const u8) {
-    let show = |event: &Event| report::say(format_args!("history: {event}"));
-    if address.is_null() { history::for_each(show) } else { history::of(address, show) }
+    if address.is_null() { history::for_each(history::tell) } else { history::of(address, history::tell) }
 }

@@ -11,7 +11,7 @@ mod tuning;
 
 pub use crate::{LimitCallback, set_limit_callback};
 pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
-pub use history::{Event, history_of, history_print, history_start, history_stop};
+pub use history::{Event, event_frames, history_of, history_print, history_start, history_stop};
 pub use reports::{
     Mallinfo, Mallinfo2, dump, mallinfo2, malloc_info, malloc_stats, show_alloc_mem, show_alloc_mem_ex, stats_json,
     stats_prometheus,
@@ -172,8 +172,10 @@ pub fn nobody_throws() -> ! {
     crate::report::fatal("operator new: there is no memory, and no C++ library to throw std::bad_alloc")
 }
 
-/// The last words of a library that panics: nothing in it should, and nothing may unwind into C.
+/// The last words of a library that panics: nothing in it should but the self-check, and nothing may unwind into C.
 pub fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
-    crate::report::say(format_args!("internal error: {info}"));
-    os::abort()
+    if crate::attended::is_verifying() {
+        crate::report::fatal_with(format_args!("the self-check found that the heap is damaged: {}", info.message()));
+    }
+    crate::report::fatal_with(format_args!("internal error: {info}"))
 }

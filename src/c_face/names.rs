@@ -401,6 +401,18 @@ pub unsafe extern "C" fn terrace_history_of(address: *const c_void, events: *mut
     unsafe { c_face::history_of(address.cast(), events, most) }
 }
 
+/// Writes the return addresses of an event's call stack, the innermost first; gives how many there are.
+///
+/// # Safety
+/// `event` must be one that `terrace_history_of` wrote, and `frames` must have room for `most` addresses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn terrace_event_frames(event: *const Event, frames: *mut *const c_void, most: usize) -> usize {
+    // SAFETY: the caller's promise.
+    let event = unsafe { &*event };
+    // SAFETY: the caller's promise.
+    unsafe { c_face::event_frames(event, frames.cast(), most) }
+}
+
 /// Prints the events of blocks in which the address lies, or lay, to standard error; for NULL all events.
 #[unsafe(no_mangle)]
 pub extern "C" fn terrace_history_print(address: *const c_void) {

@@ -2,6 +2,7 @@
 
 use crate::arena::{ARENAS, ArenaTotals, MAX_ARENAS, PAGE};
 use crate::exposition;
+use crate::history;
 use crate::inspect::{self, Detail, Extent};
 use crate::os;
 use crate::statistics::{self, Statistics, statistics};
@@ -129,9 +130,11 @@ pub fn show_alloc_mem() {
     to_file(libc::STDOUT_FILENO, |out| said(out, |out| inspect::write_own_map(Detail::Blocks, out)));
 }
 
-/// `show_alloc_mem_ex`: the same with the first bytes of each block.
+/// `show_alloc_mem_ex`: the same with the first bytes of each block, and then the history.
 pub fn show_alloc_mem_ex() {
-    to_file(libc::STDOUT_FILENO, |out| said(out, |out| inspect::write_own_map(Detail::Dumps, out)));
+    to_file(libc::STDOUT_FILENO, |out| {
+        said(out, |out| inspect::write_own_map(Detail::Dumps, out)) & (history::write(out).is_ok())
+    });
 }
 
 /// `terrace_dump`: the block, or the zone, that an address lies in, as hexadecimal numbers on standard output. 0; or -1 with

@@ -1,9 +1,8 @@
 //! History: what happened to blocks lately, thread by thread.
 //!
 //! While it is on (`TERRACE_HISTORY`, or [`start`]) every call is attended (`src/attended/`) and writes an event into the ring of its
-//! thread's cache (`ring.rs`). Readers merge the rings by time. The command reads them from outside, by the addresses in
-//! `HISTORY`: both layouts are fixed and have a version. Nothing here allocates through the allocator, and no lock is held while an
-//! event is shown, so whoever is shown it may allocate.
+//! thread's cache (`ring.rs`). Readers merge the rings by time. The command reads them from outside, by the heap's root. Nothing
+//! here allocates through the allocator, and no lock is held while an event is shown, so whoever is shown it may allocate.
 
 #[doc(hidden)]
 pub mod outside;
@@ -12,43 +11,33 @@ mod ring;
 pub(crate) use ring::{Ring, Rings};
 
 use crate::heap;
+use crate::layout::HistoryLayout;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::report;
+use crate::report::Bytes;
+use crate::stacks::{self, Caller, Stack};
 use crate::sync::{Cell, Mutex};
 use crate::tcache;
 use core::fmt;
+use core::mem::offset_of;
 use core::ptr;
 use ring::WORDS;
 
-/// Where the rings of this process are found. Who reads it from outside finds it in the writable mappings of files by its magic with
-/// its own address behind that.
-#[repr(C)]
+/// Where the rings of this process are found.
 pub(crate) struct History {
-    magic: [u8; 16],
-    address: *const History,
-    version: u32,
-    /// Bytes of a ring's beginning, and words of a slot with its version.
-    ring_bytes: u16,
-    slot_words: u16,
     rings: Rings,
     /// The ring of threads that have no cache any more. Its lock is only tried, so that nobody waits for it across a `fork`.
     orphans: Mutex<Cell<Option<&'static Ring>>>,
 }
 
-// SAFETY: the pointer is never dereferenced here; all else is constant, atomic or locked.
-unsafe impl Sync for History {}
-
 /// The history of this process.
-pub(crate) static HISTORY: History = History {
-    magic: outside::MAGIC,
-    address: &raw const HISTORY,
-    version: outside::VERSION,
-    ring_bytes: size_of::<Ring>() as u16,
-    slot_words: WORDS as u16 + 1,
-    rings: Rings::new(),
-    orphans: Mutex::new(Cell::new(None)),
-};
+pub(crate) static HISTORY: History = History { rings: Rings::new(), orphans: Mutex::new(Cell::new(None)) };
+
+impl History {
+    pub(crate) const LAYOUT: HistoryLayout =
+        HistoryLayout { newest: (offset_of!(Self, rings) + Rings::NEWEST) as u32, ..Ring::LAYOUT };
+}
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +92,8 @@ pub struct Event {
     pub kind: Kind,
     /// Which thread, by the kernel's number.
     pub thread: u32,
+    /// The number of the call stack, for [`Event::frames`]; 0 if none was kept.
+    pub stack: u32,
 }
 
 impl Event {
@@ -112,8 +103,14 @@ impl Event {
             && (address == self.other && address != 0 || address.wrapping_sub(self.address) < self.size.max(1))
     }
 
+    /// From where it was done, if this process has written it down (option `history_stacks`): return addresses, the innermost first.
+    pub fn frames(&self) -> &'static [usize] {
+        stacks::frames_of(self.stack)
+    }
+
+    /// The last word has the kind in its lowest 8 bits, above them the number of the stack, and the thread in its upper 32.
     fn words(&self) -> [u64; WORDS] {
-        let about = self.kind as u64 | u64::from(self.thread) << 32;
+        let about = self.kind as u64 | u64::from(self.stack & 0xff_ffff) << 8 | u64::from(self.thread) << 32;
         [self.time_ns, self.address as u64, self.size as u64, self.other as u64, about]
     }
 
@@ -126,6 +123,7 @@ impl Event {
             other: other as usize,
             kind: Kind::of(about & 0xff)?,
             thread: (about >> 32) as u32,
+            stack: about as u32 >> 8,
         })
     }
 }
@@ -136,9 +134,9 @@ impl fmt::Display for Event {
         let Self { address, size, thread, .. } = self;
         write!(f, "{seconds}.{microseconds:06} s  thread {thread}  {:<11}", self.kind.name())?;
         match self.kind {
-            Kind::Purge => write!(f, "  {size} bytes returned to the kernel"),
-            Kind::Resize => write!(f, "  {address:#x}  {size} bytes, before at {:#x}", self.other),
-            _ => write!(f, "  {address:#x}  {size} bytes"),
+            Kind::Purge => write!(f, "  {} returned to the kernel", Bytes(*size)),
+            Kind::Resize => write!(f, "  {address:#x}  {}, before at {:#x}", Bytes(*size), self.other),
+            _ => write!(f, "  {address:#x}  {}", Bytes(*size)),
         }
     }
 }
@@ -226,12 +224,24 @@ fn next_in(ring: &Ring, last: Mark) -> Option<(Mark, Event)> {
     })
 }
 
+/// A block that something happened to, and from where.
+#[derive(Clone, Copy)]
+pub(crate) struct Happening {
+    pub(crate) kind: Kind,
+    pub(crate) address: usize,
+    pub(crate) size: usize,
+    pub(crate) other: usize,
+    pub(crate) caller: Option<Caller>,
+}
+
 /// Writes down what happened to a block, if the history is on.
-pub(crate) fn record(kind: Kind, address: usize, size: usize, other: usize) {
+pub(crate) fn record(happening: Happening) {
     if !OPTIONS.history_on() {
         return;
     }
-    let mut event = Event { time_ns: 0, address, size, other, kind, thread: os::thread_id() };
+    let Happening { kind, address, size, other, caller } = happening;
+    let stack = caller.filter(|_| OPTIONS.history_stacks()).and_then(stacks::capture).map_or(0, Stack::number);
+    let mut event = Event { time_ns: 0, address, size, other, kind, thread: os::thread_id(), stack };
     let mut write = |place: &Cell<Option<&'static Ring>>| {
         let ring = place.get().or_else(|| HISTORY.rings.make(OPTIONS.history_events()));
         place.set(ring);
@@ -254,8 +264,42 @@ pub(crate) fn record(kind: Kind, address: usize, size: usize, other: usize) {
 /// Writes down that so many bytes went back to the kernel, if any did.
 pub(crate) fn record_purge(bytes: usize) {
     if bytes > 0 {
-        record(Kind::Purge, 0, bytes, 0);
+        record(Happening { kind: Kind::Purge, address: 0, size: bytes, other: 0, caller: None });
     }
+}
+
+/// Writes all events that are kept, with their stacks, in the order of time, under a heading that says how many they are.
+///
+/// # Errors
+/// When the text cannot be written.
+pub fn write(out: &mut dyn fmt::Write) -> fmt::Result {
+    let mut count = 0_usize;
+    for_each(|_| count += 1);
+    if count == 0 {
+        let why = if OPTIONS.history_on() {
+            "nothing has happened yet"
+        } else {
+            "it was never on; TERRACE_HISTORY=1000 switches it on"
+        };
+        return writeln!(out, "history: {why}");
+    }
+    let (events, state) =
+        (if count == 1 { "event" } else { "events" }, if OPTIONS.history_on() { "" } else { ", now off" });
+    writeln!(out, "history: {count} {events}{state}")?;
+    let mut done = Ok(());
+    for_each(|event| {
+        if done.is_ok() {
+            done = writeln!(out, "  {event}");
+            stacks::write(event.stack, |line| done = done.and_then(|()| writeln!(out, "  {line}")));
+        }
+    });
+    done
+}
+
+/// Tells on standard error of an event, with its stack if it has one.
+pub(crate) fn tell(event: &Event) {
+    report::say(format_args!("history: {event}"));
+    stacks::write(event.stack, report::say);
 }
 
 /// Tells on standard error what is known of the block at an address: its last few events.
@@ -265,6 +309,19 @@ pub(crate) fn tell_of(address: *const u8) {
     tell_last(LAST, |event| event.concerns(address.addr()));
 }
 
+/// Tells on standard error the last events of this process, which has that name, under a heading.
+pub(crate) fn tell_end(last: usize, name: &str) {
+    let mut count = 0_usize;
+    for_each(|_| count += 1);
+    if count > 0 {
+        let (process, shown) = (os::process_id(), last.min(count));
+        report::say(format_args!(
+            "history of process {process} ({name}), the last {shown} of {count} events that were kept:"
+        ));
+        tell_last(last, |_| true);
+    }
+}
+
 /// Tells on standard error the last events of those that are wanted, in the order of time.
 pub(crate) fn tell_last(last: usize, wanted: impl Fn(&Event) -> bool) {
     let mut count = 0_usize;
@@ -272,7 +329,7 @@ pub(crate) fn tell_last(last: usize, wanted: impl Fn(&Event) -> bool) {
     let mut skip = count.saturating_sub(last);
     for_each(|event| match (wanted(event), skip) {
         (false, _) => {}
-        (true, 0) => report::say(format_args!("history: {event}")),
+        (true, 0) => tell(event),
         (true, _) => skip -= 1,
     });
 }

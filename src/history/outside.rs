@@ -1,21 +1,9 @@
-//! Reading the history of a process from outside of it: the places in `HISTORY`, the rings and their slots, by
-//! whatever reads its memory. For the command; every number that is read may be anything.
+//! Reading the history of another process, or of a dead one, by the root of its heap. For the command; every number that is read may
+//! be anything.
 
-use super::ring::{Ring, Slot, WORDS};
-use super::{Event, History};
-use core::mem::offset_of;
-
-/// What the record begins with.
-pub const MAGIC: [u8; 16] = *b"terrace history\n";
-
-/// The version of the record, the rings and their slots.
-pub const VERSION: u32 = 1;
-
-/// How many bytes after the magic the record's own address stands.
-pub const OWN_ADDRESS: usize = offset_of!(History, address);
-
-/// Bytes of a slot.
-const SLOT: usize = size_of::<Slot>();
+use super::Event;
+use super::ring::WORDS;
+use crate::inspect::{Memory, Root, Unreadable};
 
 /// A ring of another process.
 #[derive(Clone, Copy, Debug)]
@@ -25,32 +13,57 @@ pub struct OutsideRing {
     written: u64,
 }
 
-/// Reads a word of another process.
-fn word(read: &impl Fn(usize, &mut [u8]) -> bool, address: usize) -> Option<u64> {
+/// Frames of a stack, at most.
+pub const MAX_FRAMES: usize = 64;
+
+fn word(memory: &dyn Memory, base: usize, offset: u32) -> Result<u64, Unreadable> {
     let mut bytes = [0; 8];
-    read(address, &mut bytes).then(|| u64::from_ne_bytes(bytes))
+    memory.read(base.wrapping_add(offset as usize), &mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
-/// The version of the record at an address, by a function that reads the process's memory; `None` if there is no record.
-pub fn version(read: impl Fn(usize, &mut [u8]) -> bool, record: usize) -> Option<u32> {
-    let mut magic = [0; MAGIC.len()];
-    let found =
-        read(record, &mut magic) && magic == MAGIC && word(&read, record.checked_add(OWN_ADDRESS)?)? == record as u64;
-    found.then(|| word(&read, record.checked_add(offset_of!(History, version))?)).flatten().map(|half| half as u32)
-}
-
-/// Shows each ring, newest first, of the record at an address, which has this version.
-pub fn rings(read: impl Fn(usize, &mut [u8]) -> bool, record: usize, mut show: impl FnMut(OutsideRing)) {
+/// Shows each ring of a heap's history, newest first. There is none when the history was never on.
+///
+/// # Errors
+/// When a ring cannot be read; those before it were shown.
+pub fn rings(memory: &dyn Memory, root: &Root, mut show: impl FnMut(OutsideRing)) -> Result<(), Unreadable> {
     /// More rings than a process has threads; a list that goes in circles ends here.
     const MOST: usize = 1 << 16;
-    let mut next = record.checked_add(offset_of!(History, rings)).and_then(|place| word(&read, place));
+    let layout = &root.layout.history;
+    let mut next = word(memory, root.history, layout.newest)? as usize;
     for _ in 0..MOST {
-        let Some(address @ 1..) = next.map(|address| address as usize) else { return };
-        let field = |offset| address.checked_add(offset).and_then(|place| word(&read, place));
-        let [Some(capacity), Some(written)] = [Ring::CAPACITY, Ring::WRITTEN].map(field) else { return };
-        show(OutsideRing { address, capacity, written });
-        next = field(Ring::OLDER);
+        if next == 0 {
+            break;
+        }
+        let (capacity, written) = (word(memory, next, layout.capacity)?, word(memory, next, layout.written)?);
+        if capacity > 0 {
+            show(OutsideRing { address: next, capacity, written });
+        }
+        next = word(memory, next, layout.older)? as usize;
     }
+    Ok(())
+}
+
+/// Writes the return addresses of the stack with this number, the innermost first, into `frames`; how many there are. 0 for the
+/// number 0, and where nothing can be read.
+pub fn frames(memory: &dyn Memory, root: &Root, number: u32, frames: &mut [usize; MAX_FRAMES]) -> usize {
+    let layout = &root.layout.stacks;
+    let (page, place) = (number / layout.page_places.max(1), number % layout.page_places.max(1));
+    if number == 0 || page >= layout.page_count {
+        return 0;
+    }
+    let follow = |base: usize, offset: u32| word(memory, base, offset).ok().map(|word| word as usize);
+    let stack = follow(root.stacks, layout.pages + page * 8).filter(|&page| page != 0);
+    let Some(stack @ 1..) = stack.and_then(|page| follow(page, place * 8)) else { return 0 };
+    let mut count = 0;
+    for (index, frame) in frames.iter_mut().take(layout.depth as usize).enumerate() {
+        match follow(stack, layout.frames + index as u32 * 8) {
+            Some(address @ 1..) => *frame = address,
+            _ => break,
+        }
+        count += 1;
+    }
+    count
 }
 
 impl OutsideRing {
@@ -66,25 +79,23 @@ impl OutsideRing {
 
     /// Shows the events that it holds whose numbers are at least `from`, oldest first. Those that are overwritten meanwhile are left
     /// out.
-    pub fn events(&self, read: impl Fn(usize, &mut [u8]) -> bool, from: u64, mut show: impl FnMut(&Event)) {
+    pub fn events(&self, memory: &dyn Memory, root: &Root, from: u64, mut show: impl FnMut(&Event)) {
         /// No ring has more.
         const MOST: u64 = 1 << 20;
+        let layout = &root.layout.history;
         for number in from.max(self.written.saturating_sub(self.capacity.min(MOST)))..self.written {
-            let slot =
-                self.address.wrapping_add(size_of::<Ring>()).wrapping_add((number % self.capacity) as usize * SLOT);
+            let slot = (number % self.capacity) as usize * layout.slot_bytes as usize;
+            let slot = self.address.wrapping_add(layout.ring_bytes as usize).wrapping_add(slot);
             // The version is read before the words, and again after them.
-            let mut bytes = [0; SLOT];
-            let whole = Some(number.wrapping_mul(2).wrapping_add(2));
-            if word(&read, slot) != whole || !read(slot, &mut bytes) || word(&read, slot) != whole {
-                continue;
-            }
-            let mut words = [0; WORDS];
-            for (word, bytes) in words.iter_mut().zip(bytes[SLOT - WORDS * 8..].chunks_exact(8)) {
-                *word = u64::from_ne_bytes([
-                    bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-                ]);
-            }
-            if let Some(event) = Event::of(&words) {
+            let version = || word(memory, slot, layout.version);
+            let (whole, mut words) = (Ok(number.wrapping_mul(2).wrapping_add(2)), [0; WORDS]);
+            let read = version() == whole
+                && words
+                    .iter_mut()
+                    .zip((0..).step_by(8))
+                    .all(|(place, offset)| word(memory, slot, layout.words + offset).map(|word| *place = word).is_ok())
+                && version() == whole;
+            if let Some(event) = Event::of(&words).filter(|_| read) {
                 show(&event);
             }
         }

@@ -16,6 +16,7 @@
 //! that takes up the cache has written over them; each event names its thread. So there are no more rings than there were threads
 //! at one time.
 
+use crate::layout::HistoryLayout;
 use crate::os;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 use core::mem::offset_of;
@@ -26,7 +27,7 @@ pub(crate) const WORDS: usize = 5;
 
 /// Where one event lies.
 #[repr(C)]
-pub(super) struct Slot {
+struct Slot {
     /// See the head of this file. Written by the ring's thread, read by anybody.
     version: AtomicU64,
     /// Written by the ring's thread with `Release`, read by anybody with `Acquire`: who sees a word of an event also sees, afterwards,
@@ -34,7 +35,7 @@ pub(super) struct Slot {
     words: [AtomicU64; WORDS],
 }
 
-/// The beginning of a ring; its slots follow it. Version 1 of this layout.
+/// The beginning of a ring; its slots follow it.
 #[repr(C, align(64))]
 pub(crate) struct Ring {
     /// The ring that was made before this one. Written before the ring is known to others, never changed.
@@ -55,6 +56,8 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
+    pub(super) const NEWEST: usize = offset_of!(Rings, newest);
+
     pub(crate) const fn new() -> Self {
         Self { newest: AtomicPtr::new(ptr::null_mut()) }
     }
@@ -87,10 +90,18 @@ impl Rings {
 }
 
 impl Ring {
-    /// Where its fields lie, for readers outside of the process.
-    pub(super) const OLDER: usize = offset_of!(Ring, older);
-    pub(super) const CAPACITY: usize = offset_of!(Ring, capacity);
-    pub(super) const WRITTEN: usize = offset_of!(Ring, written);
+    /// All but where the newest ring is found.
+    pub(super) const LAYOUT: HistoryLayout = HistoryLayout {
+        newest: 0,
+        ring_bytes: size_of::<Self>() as u32,
+        older: offset_of!(Self, older) as u32,
+        capacity: offset_of!(Self, capacity) as u32,
+        written: offset_of!(Self, written) as u32,
+        slot_bytes: size_of::<Slot>() as u32,
+        version: offset_of!(Slot, version) as u32,
+        words: offset_of!(Slot, words) as u32,
+        word_count: WORDS as u32,
+    };
 
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)

@@ -34,18 +34,23 @@
 //! ```
 
 mod blocks;
+mod checked;
+mod dump;
 mod reader;
 mod records;
 pub(crate) mod root;
+mod settings;
 mod text;
 mod walk;
 
 pub use blocks::{BlockState, walk_blocks};
+pub use dump::{Extent, write_dump};
 pub use records::{
-    Arena, Cache, CacheClass, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone,
+    Arena, Cache, CacheClass, Checked, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone,
 };
 pub use root::{MAGIC, MAX_CLASSES, OWN_ADDRESS, Root, VERSION, own_root};
-pub use text::{Detail, Extent, write_dump, write_map};
+pub use settings::settings;
+pub use text::{Detail, write_map};
 pub use walk::{outline, walk};
 
 use crate::os;

@@ -4,7 +4,7 @@ use super::Unreadable;
 use core::fmt;
 
 /// What is told of a heap, in this order: the process, the arenas, the caches, then each segment with its zones, and the
-/// mappings of large blocks. Trouble is told where it is met. All methods do nothing unless they are overridden.
+/// mappings of large blocks, and what the checks know. Trouble is told where it is met. All methods do nothing unless they are overridden.
 #[allow(unused_variables, reason = "the names tell what is given")]
 pub trait Visitor {
     /// The process as a whole.
@@ -19,6 +19,8 @@ pub trait Visitor {
     fn zone(&mut self, zone: &Zone) {}
     /// A large block, or a freed mapping.
     fn mapping(&mut self, mapping: &Mapping) {}
+    /// A block that the checks know, which lies in a block, a run or a mapping that was told of, or will be.
+    fn checked(&mut self, checked: &Checked) {}
     /// Something that could not be read, or cannot be what it should be.
     fn trouble(&mut self, trouble: Trouble) {}
 }
@@ -214,8 +216,33 @@ pub struct Mapping {
     pub start: usize,
     /// Its length.
     pub bytes: usize,
-    /// When it was freed, in milliseconds of the coarse monotonic clock, modulo 2^32; `None` for a block that is live.
+    /// Whether a block of the program lies in it; else it was freed and is kept.
+    pub is_live: bool,
+    /// When it was freed, in milliseconds of the coarse monotonic clock, modulo 2^32, if it was and that is noted.
     pub freed: Option<u32>,
+    /// Whether it is a block of the checks with guard pages; freed, it is in quarantine.
+    pub is_guarded: bool,
+    /// Where the allocator's record of it lies.
+    pub record: usize,
+}
+
+/// A block that the checks (`TERRACE_CHECK`) know: one of the program's, or one in quarantine. It lies in a place cut from a block
+/// of the heap, or in a mapping of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The program's first byte.
+    pub start: usize,
+    /// What was asked for, in bytes.
+    pub size: usize,
+    /// The first byte of its place.
+    pub base: usize,
+    /// The length of its place.
+    pub bytes: usize,
+    /// The mapping with guard pages around it, if it has one, and its length.
+    pub mapping: Option<(usize, usize)>,
+    /// Whether the program has it; else it is in quarantine.
+    pub is_live: bool,
     /// Where the allocator's record of it lies.
     pub record: usize,
 }

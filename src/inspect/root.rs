@@ -6,12 +6,17 @@
 
 use super::{Error, Memory, Unreadable};
 use crate::arena::{ARENAS, Arenas, SEGMENTS, Segment};
+use crate::attended::books::{BOOKS, Books};
 use crate::block::BlockPtr;
+use crate::history::{HISTORY, History};
 use crate::large::{LARGE, Large};
 use crate::layout::{Layout, Words};
 use crate::metadata::METADATA_BYTES;
+use crate::options::layout::SettingsLayout;
+use crate::options::{OPTIONS, Options};
 use crate::os::{self, SYSTEM_CALLS, SystemCalls};
 use crate::size_class::{self, SizeClass};
+use crate::stacks::{STACKS, Stacks};
 use crate::sync::Counter;
 use crate::tcache::{self, CACHES, Caches, ThreadCache};
 use core::mem::offset_of;
@@ -20,7 +25,7 @@ use core::mem::offset_of;
 pub const MAGIC: [u8; 16] = *b"terrace heap\r\n\x1a\0";
 
 /// The version of the record and of what the fields mean that it leads to. A reader reads its own version alone.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Size classes that a record has room for.
 pub const MAX_CLASSES: usize = 128;
@@ -43,6 +48,10 @@ struct Record {
     large: *const (),
     metadata_bytes: *const (),
     system_calls: *const (),
+    options: *const (),
+    history: *const (),
+    stacks: *const (),
+    books: *const (),
     /// The kernel's page, in bytes; 0 until the process has allocated. Written once, by the thread that initialises the
     /// process.
     page_bytes: Counter,
@@ -54,6 +63,7 @@ struct Record {
     /// How many blocks one list of a magazine holds.
     limits: [u16; MAX_CLASSES],
     layout: Layout,
+    settings: SettingsLayout,
 }
 
 // SAFETY: the pointers are never dereferenced here; all else is constant or atomic.
@@ -71,6 +81,10 @@ static ROOT: Record = Record {
     large: (&raw const LARGE).cast(),
     metadata_bytes: (&raw const METADATA_BYTES).cast(),
     system_calls: (&raw const SYSTEM_CALLS).cast(),
+    options: (&raw const OPTIONS).cast(),
+    history: (&raw const HISTORY).cast(),
+    stacks: (&raw const STACKS).cast(),
+    books: (&raw const BOOKS).cast(),
     page_bytes: Counter::new(),
     classes: size_class::COUNT as u32,
     class_scale: SizeClass::SCALE as u32,
@@ -84,7 +98,11 @@ static ROOT: Record = Record {
         block: BlockPtr::LAYOUT,
         large: Large::LAYOUT,
         calls: SystemCalls::LAYOUT,
+        history: History::LAYOUT,
+        stacks: Stacks::LAYOUT,
+        books: Books::LAYOUT,
     },
+    settings: Options::LAYOUT,
 };
 
 const fn padded(text: &[u8]) -> [u8; 16] {
@@ -128,14 +146,21 @@ pub struct Root {
     pub(super) large: usize,
     pub(super) metadata_bytes: usize,
     pub(super) system_calls: usize,
+    pub(super) options: usize,
+    pub(crate) history: usize,
+    pub(crate) stacks: usize,
+    pub(super) books: usize,
     classes: usize,
     pub(super) class_scale: usize,
     sizes: [u16; MAX_CLASSES],
     limits: [u16; MAX_CLASSES],
-    pub(super) layout: Layout,
+    pub(crate) layout: Layout,
 }
 
 impl Root {
+    /// Where the record tells how options are laid out, in bytes from its start.
+    pub(super) const SETTINGS: usize = offset_of!(Record, settings);
+
     /// Reads the root at an address.
     ///
     /// # Errors
@@ -181,6 +206,10 @@ impl Root {
             large: word(bytes, offset_of!(Record, large)),
             metadata_bytes: word(bytes, offset_of!(Record, metadata_bytes)),
             system_calls: word(bytes, offset_of!(Record, system_calls)),
+            options: word(bytes, offset_of!(Record, options)),
+            history: word(bytes, offset_of!(Record, history)),
+            stacks: word(bytes, offset_of!(Record, stacks)),
+            books: word(bytes, offset_of!(Record, books)),
             classes: half(bytes, offset_of!(Record, classes)) as usize,
             class_scale: half(bytes, offset_of!(Record, class_scale)) as usize,
             sizes: table(offset_of!(Record, sizes)),

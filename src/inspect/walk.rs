@@ -1,8 +1,9 @@
 //! The walk over a heap's structures.
 
+use super::checked::each_checked;
 use super::reader::Reader;
 use super::records::{
-    Arena, Cache, CacheClass, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone,
+    Arena, Cache, CacheClass, Checked, Content, Mapping, Process, Segment, Slab, SystemCalls, Trouble, Visitor, Zone,
 };
 use super::root::{MAX_CLASSES, Root};
 use super::{Memory, Unreadable};
@@ -24,6 +25,7 @@ pub fn walk(memory: &dyn Memory, root: &Root, visitor: &mut dyn Visitor) {
     walk.note("the table of segments", segments);
     let large = walk.large();
     walk.note("the registry of large blocks", large);
+    walk.checked();
 }
 
 /// Tells the visitor of the process, the arenas and the caches alone, which takes little time whatever the size of the heap.
@@ -236,6 +238,14 @@ impl Walk<'_, '_> {
         Ok(Content::Unknown)
     }
 
+    fn checked(&mut self) {
+        let visitor = &mut *self.visitor;
+        each_checked(self.reader.memory(), self.root, &mut |found| match found {
+            Ok(checked) => tell_checked(checked, visitor),
+            Err(trouble) => visitor.trouble(trouble),
+        });
+    }
+
     fn large(&mut self) -> Result<(), Unreadable> {
         let (layout, large) = (&self.root.layout.large, self.root.large);
         let mut left = self.reader.word(large, layout.count)?.saturating_add(SLACK);
@@ -247,7 +257,8 @@ impl Walk<'_, '_> {
                 left -= 1;
                 let (start, bytes) = (reader.word(at, layout.entry_start)?, reader.word(at, layout.entry_len)?);
                 if start != 0 {
-                    tell_mapping(Mapping { start, bytes, freed: None, record: at }, visitor);
+                    let live = Mapping { start, bytes, is_live: true, freed: None, is_guarded: false, record: at };
+                    tell_mapping(live, visitor);
                 }
                 reader.word(at, layout.entry_next)
             });
@@ -262,11 +273,20 @@ impl Walk<'_, '_> {
             let (start, bytes) = (self.reader.word(at, layout.range_start)?, self.reader.word(at, layout.range_len)?);
             if start != 0 {
                 let freed = Some(self.reader.u32(at, layout.range_stamp)?);
-                tell_mapping(Mapping { start, bytes, freed, record: at }, visitor);
+                tell_mapping(Mapping { start, bytes, is_live: false, freed, is_guarded: false, record: at }, visitor);
             }
         }
         Ok(())
     }
+}
+
+/// Blocks of the checks; those with guard pages have mappings that the registry does not know.
+fn tell_checked(checked: &Checked, visitor: &mut dyn Visitor) {
+    if let Some((start, bytes)) = checked.mapping {
+        let (is_live, record) = (checked.is_live, checked.record);
+        tell_mapping(Mapping { start, bytes, is_live, freed: None, is_guarded: true, record }, visitor);
+    }
+    visitor.checked(checked);
 }
 
 struct Found {
@@ -275,8 +295,8 @@ struct Found {
     whole: bool,
 }
 
-/// No program has memory beyond.
-const ADDRESSES: usize = 1 << 56;
+/// No program has memory beyond: more is never asked for.
+const ADDRESSES: usize = 1 << 48;
 
 fn tell_mapping(mapping: Mapping, visitor: &mut dyn Visitor) {
     let sound = mapping.bytes > 0

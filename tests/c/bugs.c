@@ -269,6 +269,17 @@ static void *working(void *unused)
     return NULL;
 }
 
+/* A write far before a freed block, where the heap keeps the link to the next free one: it leads into the block that is linked. */
+static void write_to_the_link_of_a_free_block(void)
+{
+    void **first = malloc(100), **second = malloc(100);
+    free(first);
+    free(second);
+    second[-2] = (char *)first - 8;
+    for (int i = 0; i < 3; i++)
+        free(malloc(5000));
+}
+
 static void no_bug_at_all(void)
 {
     pthread_t threads[4];
@@ -303,7 +314,7 @@ static const struct {
     CASE(double_free_of_unmapped),
     CASE(free_of_the_inside), CASE(free_before_the_start), CASE(free_of_the_stack), CASE(realloc_of_freed), CASE(leak),
     CASE(leak_with_a_stack), CASE(found_on_demand), CASE(new_and_freed_blocks_are_filled),
-    CASE(a_freed_block_stays_out_of_reach), CASE(no_bug_at_all),
+    CASE(a_freed_block_stays_out_of_reach), CASE(write_to_the_link_of_a_free_block), CASE(no_bug_at_all),
 };
 
 int main(int count, char **arguments)

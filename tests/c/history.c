@@ -54,6 +54,27 @@ static void what_another_thread_frees_is_in_the_history_when_that_thread_is_gone
     CHECK(events[count - 1].thread != (unsigned)gettid() && events[count - 1].thread > 1, "another thread");
 }
 
+static void a_stack_is_kept_when_it_is_asked_for(void) {
+    terrace_history_start(100);
+    void *block = malloc(100);
+    size_t count = history_of(block);
+    CHECK(count >= 1 && events[count - 1].stack == 0, "nobody asked for it");
+    CHECK(terrace_event_frames(&events[count - 1], NULL, 0) == 0, "frames of no stack");
+    free(block);
+    CHECK(terrace_set_option("history_stacks", "1") == 0, "it is an option");
+    block = malloc(100);
+    count = history_of(block);
+    const void *frames[2];
+    CHECK(count >= 1 && events[count - 1].stack != 0, "it has no stack");
+    CHECK(terrace_event_frames(&events[count - 1], frames, 2) >= 1, "it has no frames");
+    // The call that made the block is in this function.
+    size_t offset = (size_t)((const char *)frames[0] - (const char *)a_stack_is_kept_when_it_is_asked_for);
+    CHECK(offset < 4096, "%zu bytes from this function", offset);
+    events[count - 1].stack = 0xffffff;
+    CHECK(terrace_event_frames(&events[count - 1], frames, 2) == 0, "frames of a stack that there is not");
+    free(block);
+}
+
 static void only_the_last_events_are_kept(void) {
     terrace_history_start(10);
     void *block = malloc(777);
@@ -124,6 +145,7 @@ static const struct test_case CASES[] = {
     CASE(a_block_s_events_are_kept_in_order),
     CASE(a_resize_names_both_places),
     CASE(what_another_thread_frees_is_in_the_history_when_that_thread_is_gone),
+    CASE(a_stack_is_kept_when_it_is_asked_for),
     CASE(only_the_last_events_are_kept),
     CASE(nothing_is_recorded_when_it_is_off),
     CASE(a_child_goes_on_with_what_its_parent_did),

@@ -10,7 +10,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{NativeEndian, ReadCache};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use terrace_core::inspect::{Memory, Unreadable};
 
@@ -35,6 +35,8 @@ pub struct Core {
     file: File,
     parts: Vec<Part>,
     maps: Vec<Map>,
+    /// Mappings of files, those among them whose bytes nobody wrote down.
+    files: Vec<Map>,
     process: Process,
 }
 
@@ -60,6 +62,7 @@ impl Core {
             file,
             parts: Vec::new(),
             maps: Vec::new(),
+            files: Vec::new(),
             process: Process {
                 source: Source::Core,
                 pid: 0,
@@ -131,8 +134,17 @@ impl Core {
         let ranges: Vec<u64> = words(note).skip(2).take(count * 3).collect();
         let names = note.get(16 + count * 24..).unwrap_or_default().split(|&byte| byte == 0);
         for (range, name) in ranges.chunks_exact(3).zip(names) {
-            for map in self.maps.iter_mut().filter(|map| (range[0]..range[1]).contains(&(map.start as u64))) {
-                map.name = String::from_utf8_lossy(name).into_owned();
+            let name = String::from_utf8_lossy(name).into_owned();
+            let (start, end) = (range[0] as usize, range[1] as usize);
+            let mut is_listed = false;
+            for map in self.maps.iter_mut().filter(|map| (start..end).contains(&map.start)) {
+                map.name.clone_from(&name);
+                self.files.push(map.clone());
+                is_listed = true;
+            }
+            if !is_listed {
+                // What may be done with it is not known: it can be code.
+                self.files.push(Map { start, end, permissions: "r-xp".to_owned(), name, ..Map::default() });
             }
         }
     }
@@ -200,6 +212,14 @@ impl Space for Core {
 
     fn process(&self) -> Process {
         self.process.clone()
+    }
+
+    fn confirm(&self) -> Result<(), Obstacle> {
+        Ok(())
+    }
+
+    fn files(&self) -> (Vec<Map>, PathBuf) {
+        (self.files.clone(), PathBuf::from("/"))
     }
 
     fn now_ms(&self) -> Option<u64> {

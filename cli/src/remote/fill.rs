@@ -2,7 +2,8 @@
 
 use super::Space;
 use crate::snapshot::{
-    Arena, Cache, CacheState, Class, Content, Counters, FORM, Large, Mapping, Metadata, Segment, Slab, Snapshot, Zone,
+    Arena, Cache, CacheState, Class, Content, Counters, FORM, Large, Mapping, Metadata, Segment, Setting, Slab,
+    Snapshot, Zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use terrace_core::inspect::{self, Root, Trouble, Visitor};
@@ -37,6 +38,13 @@ pub fn snapshot(space: &dyn Space, root: &Root) -> Snapshot {
         records: BTreeSet::new(),
         more_notes: 0,
     };
+    let options = &mut filler.snapshot.options;
+    let told = inspect::settings(space, root, &mut |name, value| {
+        options.push(Setting { name: name.to_owned(), value: value.to_string() });
+    });
+    if told.is_err() {
+        filler.snapshot.notes.push("not all options could be read".to_owned());
+    }
     inspect::walk(space, root, &mut filler);
     filler.finish()
 }
@@ -94,6 +102,28 @@ impl Filler<'_> {
         let front = if used > 0 { self.resident(zone.start, used, true) } else { 0 };
         let rest = if used < zone.bytes { self.resident(zone.start + used, zone.bytes - used, false) } else { 0 };
         front + rest
+    }
+
+    fn note(&mut self, sentence: String) {
+        if self.snapshot.notes.len() < MAX_NOTES {
+            self.snapshot.notes.push(sentence);
+        } else {
+            self.more_notes += 1;
+        }
+    }
+
+    /// Whether all of a range is mapped.
+    fn is_mapped(&self, start: usize, bytes: usize) -> bool {
+        let (mut at, end) = (start, start.saturating_add(bytes));
+        let maps = self.space.maps();
+        let first = maps.partition_point(|map| map.end <= at);
+        for map in &maps[first..] {
+            if at >= end || map.start > at {
+                break;
+            }
+            at = map.end;
+        }
+        at >= end
     }
 
     fn note_record(&mut self, start: usize, bytes: usize) {
@@ -244,24 +274,27 @@ impl Visitor for Filler<'_> {
     }
 
     fn mapping(&mut self, mapping: &inspect::Mapping) {
+        if !self.is_mapped(mapping.start, mapping.bytes) {
+            let (start, bytes) = (mapping.start, mapping.bytes);
+            // A thread may have given it back meanwhile; or the record is corrupt.
+            return self
+                .note(format!("{bytes} bytes for a large block at {start:#x} are not mapped; they are left out"));
+        }
         let resident_bytes = self.resident(mapping.start, mapping.bytes, true);
-        if mapping.freed.is_none() {
+        if mapping.is_live || mapping.is_guarded {
             self.note_record(mapping.record, 1);
         }
         self.snapshot.large.push(Large {
             start: mapping.start as u64,
             bytes: mapping.bytes as u64,
             resident_bytes,
-            is_live: mapping.freed.is_none(),
+            is_live: mapping.is_live,
+            is_guarded: mapping.is_guarded,
             free_ms: mapping.freed.and_then(|stamp| self.age(stamp)),
         });
     }
 
     fn trouble(&mut self, trouble: Trouble) {
-        if self.snapshot.notes.len() < MAX_NOTES {
-            self.snapshot.notes.push(trouble.to_string());
-        } else {
-            self.more_notes += 1;
-        }
+        self.note(trouble.to_string());
     }
 }

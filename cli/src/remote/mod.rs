@@ -9,9 +9,11 @@ mod process;
 
 use crate::failure::Failure;
 use crate::snapshot::{Process, Snapshot};
+use crate::symbols::Symbols;
+use crate::target::Target;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use terrace_core::inspect::{self, Extent, MAGIC, Memory, OWN_ADDRESS, Root, Visitor};
 
 /// Why there is nothing to be seen.
@@ -68,13 +70,13 @@ impl From<inspect::Error> for Obstacle {
 
 /// A mapping of the process that is looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Map {
-    start: usize,
-    end: usize,
+pub struct Map {
+    pub start: usize,
+    pub end: usize,
     /// As in `rw-p`.
-    permissions: String,
+    pub permissions: String,
     /// The file, or the kernel's name in brackets; empty for unnamed memory.
-    name: String,
+    pub name: String,
     resident: u64,
     swapped: u64,
 }
@@ -97,8 +99,66 @@ trait Space: Memory {
     fn process(&self) -> Process;
     /// Whether anything of a range was ever touched: reading the rest of a process would bring in what it never asked for.
     fn was_touched(&self, start: usize, bytes: usize) -> bool;
+    /// Whether it can still be read; otherwise why not.
+    fn confirm(&self) -> Result<(), Obstacle>;
+    /// Where files are mapped, and below which folder those are found.
+    fn files(&self) -> (Vec<Map>, PathBuf);
     /// The coarse monotonic clock as of the look, in milliseconds; `None` in a core file.
     fn now_ms(&self) -> Option<u64>;
+}
+
+/// A heap that is read more than once.
+pub struct Heap {
+    space: Box<dyn Space>,
+    root: Root,
+    name: String,
+}
+
+impl Heap {
+    /// Finds the heap of a process or in a core file.
+    pub fn open(target: &Target) -> Result<Self, Failure> {
+        let name = target.name();
+        let found = match target {
+            Target::Process(pid) => process::Live::open(*pid).map(|live| Box::new(live) as Box<dyn Space>),
+            Target::File(path) => core::Core::open(path).map(|core| Box::new(core) as Box<dyn Space>),
+        };
+        let found = found.and_then(|space| {
+            let root = find_root(&*space);
+            space.confirm().and(root).map(|(root, _)| (space, root))
+        });
+        match found {
+            Ok((space, root)) => Ok(Self { space, root, name }),
+            Err(obstacle) => Err(Failure::CannotLook(name, obstacle)),
+        }
+    }
+
+    /// Its memory and its root.
+    pub fn parts(&self) -> (&dyn Memory, &Root) {
+        (&*self.space, &self.root)
+    }
+
+    /// Whether the process is still there.
+    pub fn is_there(&self) -> bool {
+        self.space.confirm().is_ok()
+    }
+
+    /// The names of what lies at addresses of its code.
+    pub fn symbols(&self) -> Symbols {
+        let (maps, root) = self.space.files();
+        Symbols::new(maps, root)
+    }
+
+    /// The failure to read a part of it.
+    pub fn unreadable(&self, what: &str) -> Failure {
+        let error = io::Error::other(format!("{what} cannot be read"));
+        Failure::CannotLook(self.name.clone(), Obstacle::System(error))
+    }
+}
+
+/// The mappings that a text of the form of `/proc/PID/smaps` tells of.
+#[cfg(test)]
+pub fn maps_of(smaps: &str) -> Vec<Map> {
+    process::parse(smaps)
 }
 
 /// Looks at a process.
@@ -143,9 +203,10 @@ fn look_into(space: &dyn Space) -> Result<Snapshot, Obstacle> {
     let (root, others) = find_root(space)?;
     let mut snapshot = fill::snapshot(space, &root);
     if others > 0 {
-        snapshot
-            .notes
-            .push(format!("{others} more copies of Terrace are in the process; this is the heap of the largest"));
+        snapshot.notes.push(match others {
+            1 => "another copy of Terrace is in the process; this is the heap of the larger".to_owned(),
+            _ => format!("{others} more copies of Terrace are in the process; this is the heap of the largest"),
+        });
     }
     Ok(snapshot)
 }

@@ -62,16 +62,6 @@ impl Live {
         }
     }
 
-    /// Whether the process is still there.
-    pub fn confirm(&self) -> Result<(), Obstacle> {
-        match state(&self.folder) {
-            Ok('Z' | 'X') | Err(Obstacle::Absent) => Err(Obstacle::Ended),
-            Ok(_) if read(&self.folder.join("maps"))?.is_empty() => Err(Obstacle::Ended),
-            Ok(_) => Ok(()),
-            Err(obstacle) => Err(obstacle),
-        }
-    }
-
     fn copy(&self, address: usize, into: &mut [u8]) -> Result<(), Errno> {
         let remote = [RemoteIoVec { base: address, len: into.len() }];
         let len = into.len();
@@ -159,6 +149,21 @@ impl Space for Live {
         }
     }
 
+    fn confirm(&self) -> Result<(), Obstacle> {
+        match state(&self.folder) {
+            Ok('Z' | 'X') | Err(Obstacle::Absent) => Err(Obstacle::Ended),
+            Ok(_) if read(&self.folder.join("maps"))?.is_empty() => Err(Obstacle::Ended),
+            Ok(_) => Ok(()),
+            Err(obstacle) => Err(obstacle),
+        }
+    }
+
+    fn files(&self) -> (Vec<Map>, PathBuf) {
+        let root = self.folder.join("root");
+        // What cannot be entered shows the files of this command's own root, as a rule the same.
+        (self.maps.clone(), if root.join("proc").exists() { root } else { PathBuf::from("/") })
+    }
+
     fn now_ms(&self) -> Option<u64> {
         Some(self.now_ms)
     }
@@ -183,7 +188,7 @@ fn state(folder: &std::path::Path) -> Result<char, Obstacle> {
 }
 
 /// Reads `/proc/PID/smaps`.
-fn parse(smaps: &str) -> Vec<Map> {
+pub fn parse(smaps: &str) -> Vec<Map> {
     let mut maps: Vec<Map> = Vec::new();
     for line in smaps.lines() {
         if let Some(map) = heading(line) {

@@ -35,6 +35,7 @@ const hex = (address) => `0x${address.toString(16)}`;
 // ---- Lines and pieces ----
 
 const LINE = 4 << 20;
+const MOST_LINES = 1024;
 const PAGE = 4096;
 
 const lines = [];
@@ -46,8 +47,9 @@ for (const arena of snapshot.arenas) {
 }
 for (const large of snapshot.large) {
   const zone = { ...large, kind: large.is_live ? "large" : "kept" };
-  for (let start = large.start; start < large.start + large.bytes; start += LINE) {
-    const bytes = Math.min(LINE, large.start + large.bytes - start);
+  const end = large.start + Math.min(large.bytes, MOST_LINES * LINE);
+  for (let start = large.start; start < end; start += LINE) {
+    const bytes = Math.min(LINE, end - start);
     lines.push({ start, bytes, pieces: [{ start, bytes, zone }] });
   }
 }

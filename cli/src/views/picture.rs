@@ -8,6 +8,9 @@ use clap::ValueEnum;
 /// The bytes of a line.
 pub const LINE: u64 = 4 << 20;
 
+/// Lines that one mapping has at most: of larger blocks the first 4 GiB are drawn.
+const MOST_LINES: u64 = 1024;
+
 /// What the colours tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum Colouring {
@@ -77,7 +80,7 @@ pub fn lines<'a>(snapshot: &'a Snapshot) -> Vec<Line<'a>> {
     }
     for large in &snapshot.large {
         let mut start = large.start;
-        let end = large.start + large.bytes;
+        let end = large.start + large.bytes.min(MOST_LINES * LINE);
         while start < end {
             let bytes = LINE.min(end - start);
             let pieces = vec![Piece { start, bytes, part: Part::Large(large) }];
@@ -197,6 +200,14 @@ mod tests {
             .iter()
             .filter(|line| matches!(line.pieces[0].part, Part::Large(large) if large.start == snapshot.large[0].start));
         assert_eq!(of_first.map(|line| line.pieces[0].bytes).collect::<Vec<_>>(), [4 << 20, 2 << 20]);
+    }
+
+    #[test]
+    fn of_a_huge_block_the_first_lines_are_drawn() {
+        let mut snapshot = sample();
+        let before = lines(&snapshot).len();
+        snapshot.large[0].bytes = 1 << 46;
+        assert_eq!(lines(&snapshot).len(), before - 2 + MOST_LINES as usize);
     }
 
     #[test]

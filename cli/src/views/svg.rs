@@ -3,7 +3,7 @@
 use super::picture::{self, Colour, Colouring, Part};
 use crate::ledger::Ledger;
 use crate::snapshot::{Content, Snapshot};
-use crate::units::{Milliseconds, Share, Size};
+use crate::units::{Many, Milliseconds, Share, Size};
 use std::fmt::{self, Write};
 
 /// Where the lines begin, and how long a whole one is, in user units.
@@ -103,15 +103,21 @@ pub fn title(part: Part<'_>) -> String {
             large.start,
             large.bytes,
             large.resident_bytes,
-            if large.is_live { "a large block" } else { "large, freed" }.to_owned(),
+            match (large.is_live, large.is_guarded) {
+                (true, false) => "a large block",
+                (true, true) => "a large block between guard pages",
+                (false, false) => "large, freed",
+                (false, true) => "large, freed, in quarantine",
+            }
+            .to_owned(),
         ),
         Part::Zone(zone) => {
             let what = match &zone.content {
                 Content::Slab(slab) => format!(
-                    "slab of {} bytes, {} of {} blocks out ({}), {} listed, {} bare, owner {}",
+                    "slab of {} bytes, {} of {} out ({}), {} listed, {} bare, owner {}",
                     slab.block_bytes,
                     slab.out,
-                    slab.capacity,
+                    Many(slab.capacity.into(), "block"),
                     Share(slab.out.into(), slab.capacity.into()),
                     slab.listed,
                     slab.bare,

@@ -1,8 +1,8 @@
 //! `terrace map` and `terrace stats` as text: aligned columns, sizes in units.
 
 use crate::ledger::{Ledger, live_bytes, worst_fragmented};
-use crate::snapshot::{Cache, CacheState, Class, Content, Large, Segment, Snapshot, Source, Zone};
-use crate::units::{Count, Milliseconds, Share, Size};
+use crate::snapshot::{Cache, CacheState, Class, Content, Large, Segment, Setting, Snapshot, Source, Zone};
+use crate::units::{Count, Many, Milliseconds, Share, Size};
 use std::fmt::{self, Write};
 
 /// The whole map: every zone with its state.
@@ -37,7 +37,22 @@ fn write_head(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
         Size(process.resident_bytes),
         Size(live_bytes(snapshot)),
         Size(Ledger::of(snapshot).held()),
-    )
+    )?;
+    write_options(text, snapshot)
+}
+
+/// The options that differ from their defaults.
+fn write_options(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let is_default = |setting: &&Setting| {
+        terrace_core::options().iter().any(|option| option.name == setting.name && option.is_default(&setting.value))
+    };
+    let mut set = snapshot.options.iter().filter(|setting| !is_default(setting)).peekable();
+    if set.peek().is_none() {
+        return Ok(());
+    }
+    write!(text, "options:")?;
+    set.try_for_each(|Setting { name, value }| write!(text, " {name}={value}"))?;
+    writeln!(text, "; all others at their defaults")
 }
 
 fn write_map(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
@@ -48,9 +63,9 @@ fn write_map(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
         });
         writeln!(
             text,
-            "\narena {}: {} segments, {}, {} resident",
+            "\narena {}: {}, {}, {} resident",
             arena.number,
-            arena.segments.len(),
+            Many(arena.segments.len() as u64, "segment"),
             Size(bytes),
             Size(resident)
         )?;
@@ -128,7 +143,12 @@ fn write_large(text: &mut String, mappings: &[Large]) -> fmt::Result {
             hex(large.start),
             Size(large.bytes),
             Size(large.resident_bytes),
-            if large.is_live { "live" } else { "kept" },
+            match (large.is_live, large.is_guarded) {
+                (true, false) => "live",
+                (true, true) => "guarded",
+                (false, false) => "kept",
+                (false, true) => "quarantined",
+            },
             age
         );
         writeln!(text, "{}", line.trim_end())?;
@@ -214,11 +234,11 @@ fn write_statistics(text: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let counters = &snapshot.counters;
     writeln!(
         text,
-        "\n{} refills, {} flushes, {} remote frees in {} batches",
-        Count(counters.refills),
-        Count(counters.flushes),
-        Count(counters.remote_frees),
-        Count(counters.remote_batches)
+        "\n{}, {}, {} in {}",
+        Many(counters.refills, "refill"),
+        Many(counters.flushes, "flush"),
+        Many(counters.remote_frees, "remote free"),
+        Many(counters.remote_batches, "batch")
     )?;
     writeln!(
         text,

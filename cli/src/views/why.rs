@@ -2,7 +2,7 @@
 
 use crate::ledger::{ClassParts, Ledger, live_bytes, worst_fragmented, zones};
 use crate::snapshot::{CacheState, Class, Content, Snapshot, Source};
-use crate::units::{Count, Milliseconds, Share, Size};
+use crate::units::{Count, Many, Milliseconds, Share, Size};
 use std::fmt::Write;
 
 /// A part that is smaller than this part of resident memory gets no advice.
@@ -119,7 +119,7 @@ fn accounts(text: &mut String, now: &Snapshot, ledger: &Ledger) -> std::fmt::Res
     let small: u64 = now.classes.iter().map(|class| class.live).sum();
     let medium = zones(now).filter(|zone| zone.content == Content::Medium).count() as u64;
     let large = now.large.iter().filter(|large| large.is_live).count() as u64;
-    let blocks = |count| format!("{} block{}", Count(count), if count == 1 { "" } else { "s" });
+    let blocks = |count| Many(count, "block").to_string();
     let attached = now.caches.iter().filter(|cache| cache.state == CacheState::Attached).count() as u64;
 
     line(2, "blocks that the program holds", ledger.live(), "")?;
@@ -127,7 +127,7 @@ fn accounts(text: &mut String, now: &Snapshot, ledger: &Ledger) -> std::fmt::Res
     line(4, "medium, with pages of their own", ledger.medium, &blocks(medium))?;
     line(4, "large, with a mapping of their own", ledger.large, &blocks(large))?;
     line(2, "held by the allocator", ledger.held(), "")?;
-    line(4, "thread caches: at hand", ledger.magazines, &format!("of {attached} threads"))?;
+    line(4, "thread caches: at hand", ledger.magazines, &format!("of {}", Many(attached, "thread")))?;
     line(4, "thread caches: on the way home", ledger.in_transit, "freed by another thread")?;
     line(4, "fragmentation: free blocks", ledger.listed, "between blocks in use")?;
     line(4, "fragmentation: left over in slabs", ledger.slack, "rounding, not yet carved")?;
@@ -200,9 +200,9 @@ fn biggest(text: &mut String, now: &Snapshot) -> std::fmt::Result {
     for class in classes.iter().take(3) {
         writeln!(
             text,
-            "  {:>10} in {} blocks of {} bytes",
+            "  {:>10} in {} of {} bytes",
             Size(class.live * class.block_bytes),
-            Count(class.live),
+            Many(class.live, "block"),
             class.block_bytes
         )?;
     }
@@ -322,12 +322,12 @@ fn advice(text: &mut String, now: &Snapshot, ledger: &Ledger, growth: Option<&Gr
 
 fn fragmentation_advice(class: &Class, parts: &ClassParts) -> String {
     format!(
-        "Free blocks share pages with blocks in use, most of all those of {} bytes ({} in {} slabs). New blocks of that size \
+        "Free blocks share pages with blocks in use, most of all those of {} bytes ({} in {}). New blocks of that size \
          take that room first; it goes back to the kernel only when whole pages are free. If a burst left it, freeing what \
          outlived the burst, or making long-lived blocks before it, is what helps.",
         class.block_bytes,
         Size(parts.fragmentation()),
-        class.slabs
+        Many(class.slabs.into(), "slab")
     )
 }
 

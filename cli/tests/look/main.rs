@@ -32,18 +32,28 @@ struct Target {
     child: Child,
     /// What it says: bytes of blocks but for large ones, large blocks, and their bytes.
     reported: Vec<u64>,
+    /// Where one of its blocks of 100 bytes, of 200,000 bytes and of 3 MiB lie.
+    blocks: [usize; 3],
 }
 
 impl Target {
     fn start(how: &str) -> Self {
+        Self::start_with(how, &[])
+    }
+
+    /// With these variables in its environment.
+    fn start_with(how: &str, variables: &[(&str, &str)]) -> Self {
         let library = Path::new(env!("CARGO_BIN_EXE_terrace")).with_file_name("libterrace.so");
         assert!(library.exists(), "run `cargo build --workspace` first");
         let mut command = Command::new(program());
         command.arg(how).env("LD_PRELOAD", library).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.envs(variables.iter().copied()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, reported: line.split_whitespace().map(|number| number.parse().unwrap()).collect() }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let reported = words[..3].iter().map(|number| number.parse().unwrap()).collect();
+        let blocks = [3, 4, 5].map(|place| usize::from_str_radix(words[place].trim_start_matches("0x"), 16).unwrap());
+        Self { child, reported, blocks }
     }
 
     fn pid(&self) -> String {
@@ -62,10 +72,14 @@ impl Drop for Target {
     }
 }
 
-fn terrace(target: &str) -> Command {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terrace"));
-    command.args(["map", "--json", target]);
+    command.args(arguments);
     command
+}
+
+fn terrace(target: &str) -> Command {
+    command(&["map", "--json", target])
 }
 
 fn look(target: &str) -> Value {
@@ -194,10 +208,10 @@ fn broken_core_files_are_refused_in_a_sentence() {
     assert_eq!(
         refusal(&mut terrace(name)),
         format!(
-            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 1"
+            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 2"
         )
     );
-    write_at(&places, 1);
+    write_at(&places, 2);
     assert_eq!(figures(&look(name)), figures(&whole));
     write_at(&places.iter().map(|at| at + 4).collect::<Vec<_>>(), 7);
     let text = refusal(&mut terrace(name));
@@ -213,6 +227,124 @@ fn broken_core_files_are_refused_in_a_sentence() {
     assert!(refusal(&mut terrace(name)).contains("cut off"));
     fs::write(&core, "no such thing").unwrap();
     assert!(refusal(&mut terrace(name)).contains("it is no core file"));
+    fs::remove_file(core).unwrap();
+}
+
+/// As the program was told, whether it is there or dead; what was left to the library is not listed.
+#[test]
+fn the_options_of_a_process_are_seen() {
+    let variables = [
+        ("TERRACE_PURGE_DELAY_MS", "1234"),
+        ("TERRACE_SOURCE", "mmap"),
+        ("TERRACE_LIMIT", "4G"),
+        ("TERRACE_PERTURB", "7"),
+        ("TERRACE_HISTORY", "50"),
+        ("TERRACE_CHECK", "red-zones,quarantine=1M"),
+        ("TERRACE_STATS", "/dev/null"),
+    ];
+    let target = Target::start_with("wait", &variables);
+    let core = core_file(&target, "options");
+    for target in [&*target.pid(), core.to_str().unwrap()] {
+        let look = look(target);
+        let value = |name: &str| {
+            let mut found = items(&look, "options").filter(|setting| setting["name"] == name);
+            let setting = found.next().map(|setting| setting["value"].as_str().unwrap().to_owned());
+            assert!(found.next().is_none());
+            setting
+        };
+        for (name, wanted) in [
+            ("purge_delay_ms", Some("1234")),
+            ("source", Some("mmap")),
+            ("limit", Some("4294967296")),
+            ("soft_limit", Some("0")),
+            ("perturb", Some("7")),
+            ("history", Some("50")),
+            ("history_stacks", Some("0")),
+            ("check", Some("red-zones,quarantine=1048576")),
+            ("stats", Some("/dev/null")),
+            ("check_action", Some("3")),
+            ("mmap_max", None),
+        ] {
+            assert_eq!(value(name).as_deref(), wanted, "{name} of {target}");
+        }
+    }
+    fs::remove_file(core).unwrap();
+    let text = String::from_utf8(command(&["stats", &target.pid()]).output().unwrap().stdout).unwrap();
+    let line = "options: source=mmap purge_delay_ms=1234 limit=4294967296 perturb=7 history=50 \
+                check=red-zones,quarantine=1048576 stats=/dev/null; all others at their defaults";
+    // How many arenas there are depends on the machine.
+    let options = text.lines().find(|line| line.starts_with("options: ")).unwrap();
+    let without = options.split(' ').filter(|word| !word.starts_with("arenas=")).collect::<Vec<_>>().join(" ");
+    assert_eq!(without, line, "{text}");
+}
+
+/// The bytes around a block say what they are; a block with guard pages is in the map, and in what the process reports.
+#[test]
+fn what_the_checks_put_around_blocks_is_seen() {
+    let target = Target::start_with("wait", &[("TERRACE_CHECK", "red-zones,guards")]);
+    let core = core_file(&target, "checked");
+    let [small, _, large] = target.blocks;
+    assert_eq!(target.reported[1], 10, "blocks with pages of their own: {:?}", target.reported);
+    for name in [&*target.pid(), core.to_str().unwrap()] {
+        let dump = |address: usize, more: &[&str]| {
+            let address = format!("{address:#x}");
+            let output = command(&[&["dump", name, &address], more].concat()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let text = dump(small + 50, &[]);
+        let head = format!("block of 100 bytes at {small:#x}, live; with what the checks put around it ");
+        assert!(text.starts_with(&head), "{text}");
+        let states: Vec<&str> = text.lines().filter_map(|line| line.split("|  ").nth(1)).collect();
+        assert_eq!((states[0], states[1]), ("rrrrrrrrrrrrrrrr", "LLLLLLLLLLLLLLLL"), "{text}");
+        let last = text.lines().find(|line| line.ends_with("LLLLrrrrrrrrrrrr")).expect(&text);
+        assert!(last.contains("01 01 01 01 bd bd bd bd  bd bd"), "{text}");
+        let text = dump(small, &["--zone"]);
+        assert!(text.starts_with("slab at 0x") && text.contains("LLLLrrrrrrrrrrrr"), "{text}");
+        let text = dump(large + 1, &["--zone"]);
+        assert!(text.contains("|  gggggggggggggggg\n") && text.contains("|  LLLLLLLLLLLLLLLL\n"), "{text}");
+        assert!(dump(large + 1, &[]).starts_with(&format!("block of 3145728 bytes at {large:#x}, live; ")));
+        let look = look(name);
+        assert_eq!(look["notes"], serde_json::json!([]));
+        let guarded: Vec<u64> = items(&look, "large").map(|large| large["bytes"].as_u64().unwrap()).collect();
+        assert!(items(&look, "large").all(|large| large["is_guarded"] == true && large["is_live"] == true));
+        // Two guard pages belong to each.
+        assert_eq!(guarded.len(), 10);
+        assert_eq!(guarded.iter().sum::<u64>(), target.reported[2] + 10 * 8192);
+    }
+    fs::remove_file(core).unwrap();
+}
+
+/// A record that was overwritten is left out and said; nothing grows with what it says.
+#[test]
+fn a_corrupt_record_of_a_large_block_is_left_out() {
+    use std::os::unix::fs::FileExt;
+    let target = Target::start("wait");
+    let core = core_file(&target, "corrupt");
+    let bytes = fs::read(&core).unwrap();
+    let record = [target.blocks[2].to_ne_bytes(), (3_usize << 20).to_ne_bytes()].concat();
+    let places: Vec<usize> = (0..bytes.len() - 16).step_by(8).filter(|&at| bytes[at..].starts_with(&record)).collect();
+    assert!(!places.is_empty());
+    let file = OpenOptions::new().write(true).open(&core).unwrap();
+    for (length, words) in [
+        (1_usize << 56, "the record of a mapping at 0x"),
+        (1 << 47, " bytes for a large block at 0x"),
+        (1 << 40, "1099511627776 bytes for a large block at 0x"),
+        (4096 * 3 + 1, "the record of a mapping at 0x"),
+    ] {
+        for &at in &places {
+            file.write_all_at(&length.to_ne_bytes(), at as u64 + 8).unwrap();
+        }
+        let look = look(core.to_str().unwrap());
+        assert_eq!(items(&look, "large").filter(|large| large["is_live"] == true).count(), 2);
+        let notes = look["notes"].as_array().unwrap();
+        assert!(notes.len() == 1 && notes[0].as_str().unwrap().contains(words), "{length:#x}: {notes:?}");
+        let picture = folder().join("corrupt.svg");
+        let output = command(&["map", core.to_str().unwrap(), "--svg", picture.to_str().unwrap()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::metadata(&picture).unwrap().len() < 1 << 20);
+        fs::remove_file(picture).unwrap();
+    }
     fs::remove_file(core).unwrap();
 }
 

@@ -29,7 +29,7 @@ int main(int count, char **arguments) {
     if (!strcmp(arguments[1], "churn"))
         for (int i = 0; i < 3; i++) pthread_create(&thread, NULL, churn, NULL);
     struct mallinfo2 info = mallinfo2();
-    printf("%zu %zu %zu\n", info.uordblks, info.hblks, info.hblkhd);
+    printf("%zu %zu %zu %p %p %p\n", info.uordblks, info.hblks, info.hblkhd, small[0], medium[0], large[0]);
     getchar();
     return 0;
 }

@@ -72,14 +72,85 @@ fn a_process_is_followed_to_its_end() {
     assert!(times(&rest.iter().map(String::as_str).collect::<Vec<_>>()).is_sorted());
 }
 
+/// A program whose code keeps frame pointers; it names each function by itself.
+const NESTED: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((noinline)) void *innermost(void) { char *block = malloc(1234); block[0] = 1; return block; }
+__attribute__((noinline)) void *between(void) { void **block = innermost(); *block = block; return block; }
+int main(void) {
+    void *block = between();
+    printf("%p\n", block), fflush(stdout);
+    getchar();
+    free(block);
+    return 0;
+}
+"#;
+
+#[test]
+fn each_event_has_its_call_stack_on_demand() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (folder.join("nested.c"), folder.join("nested"));
+    std::fs::write(&source, NESTED).unwrap();
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-O1", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-w", "-o"]);
+    assert!(compiler.args([&program, &source]).status().unwrap().success());
+    let mut child = terrace(&["run", "--history-stacks", "--", program.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let core = Command::new("gcore").arg("-o").arg(folder.join("nested-core")).arg(child.id().to_string()).output();
+    assert!(core.unwrap().status.success());
+    let core = folder.join(format!("nested-core.{}", child.id()));
+    for target in [child.id().to_string(), core.to_str().unwrap().to_owned()] {
+        let output = output_of(&mut terrace(&["history", &target, "--address", line.trim()]));
+        let shown = text(&output.stdout);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(output.status.success() && lines[0].ends_with("  1234 bytes"), "{shown}{}", text(&output.stderr));
+        // Between the program's call and the allocator's slow path lie frames of the library if that was not optimised; then the
+        // function that called is not known.
+        let functions = [("innermost", 5), ("between", 6), ("main", 8)];
+        for (frame, (function, number)) in functions.iter().skip(usize::from(cfg!(debug_assertions))).enumerate() {
+            let (line, wanted) = (lines[1 + frame], format!("    #{frame} {function} at "));
+            assert!(line.starts_with(&wanted) && line.ends_with(&format!("nested.c:{number}")), "{shown}");
+        }
+    }
+    std::fs::remove_file(core).unwrap();
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    // The report at exit names no functions, but modules and offsets.
+    let said = text(&output.stderr);
+    let mut stack = said.lines().skip_while(|line| !line.ends_with("  1234 bytes")).skip(1);
+    assert!(stack.any(|frame| frame.starts_with("terrace:     #") && frame.contains("/nested+0x")), "{said}");
+    // Without being asked for there are none.
+    let output = output_of(&mut terrace(&["run", "--history", "--", program.to_str().unwrap()]));
+    assert!(!text(&output.stderr).contains("#0"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn the_last_events_are_printed_at_the_end() {
     let output = output_of(&mut terrace(&["run", "--history", "--", "bash", "-c", "echo done; x=$(echo 1)"]));
     let said = text(&output.stderr);
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("done\n", Some(0)), "{said}");
-    let events: Vec<&str> = said.lines().map(|line| line.strip_prefix("terrace: history: ").expect(line)).collect();
+    let (events, headings): (Vec<&str>, Vec<&str>) =
+        said.lines().partition(|line| line.starts_with("terrace: history: "));
+    for heading in &headings {
+        assert!(
+            heading.starts_with("terrace: history of process ") && heading.contains(" (bash), the last 30 of "),
+            "{said}"
+        );
+    }
+    assert_eq!(events.len(), 30 * headings.len(), "{said}");
     assert!(events.len() >= 30 && events.len().is_multiple_of(30), "30 of each process that exits: {said}");
     assert!(events.iter().all(|event| event.contains("  thread ")), "{said}");
+    let mut fewer = terrace(&["run", "--history", "--", "bash", "-c", "exit"]);
+    let said = text(&output_of(fewer.env("TERRACE_HISTORY_AT_EXIT", "3")).stderr);
+    assert!(said.lines().count() == 4 && said.contains(" (bash), the last 3 of "), "{said}");
 }
 
 #[test]
@@ -89,8 +160,8 @@ fn who_has_no_history_is_told_why() {
     other.kill().unwrap();
     other.wait().unwrap();
     let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("there is no history of process") && said.contains("does not run on Terrace"), "{said}");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(said.contains("cannot be looked into: it does not run on Terrace"), "{said}");
 
     let mut child =
         terrace(&["run", "--", "bash", "-c", TALKER]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -98,8 +169,8 @@ fn who_has_no_history_is_told_why() {
     let said = text(&output_of(&mut terrace(&["history", &child.id().to_string()])).stderr);
     drop(child.stdin.take());
     end_of(&mut child);
-    assert!(said.contains("its history was never on"), "{said}");
+    assert!(said.contains("it was never on"), "{said}");
 
     let said = text(&output_of(&mut terrace(&["history", "2147483000"])).stderr);
-    assert!(said.contains("there is no process 2147483000"), "{said}");
+    assert!(said.contains("process 2147483000 cannot be looked into: there is no such process"), "{said}");
 }

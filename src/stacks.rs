@@ -3,14 +3,21 @@
 //! Nothing is known here about the code of the frames: one that does not keep its frame pointer cuts a stack short, or leads into
 //! the weeds. So each frame is read by a system call, which fails where there is no memory. Names of functions are a tool's
 //! matter: a stack is told as modules and offsets, which `addr2line` takes.
+//!
+//! Checks keep references to stacks; events of the history, which are read from outside as well, their numbers.
 
+use crate::layout::StacksLayout;
 use crate::sync::{Cell, Mutex};
 use crate::{metadata, os, report};
 use core::fmt::{self, Write};
+use core::mem::offset_of;
 
 /// Frames of a stack, at most.
 const DEPTH: usize = 16;
 const BUCKETS: usize = 1 << 10;
+/// Stacks with numbers, at most: pages of the table, and places of a page. A stack beyond has none.
+const PAGES: usize = 128;
+const PLACES: usize = 512;
 /// A frame is no larger than this, in bytes.
 const LARGEST_FRAME: usize = 8 << 20;
 
@@ -21,13 +28,24 @@ pub(crate) struct Caller {
     pub(crate) returns_to: usize,
 }
 
-pub(super) struct Stack {
+#[repr(C)]
+pub(crate) struct Stack {
     frames: [usize; DEPTH],
+    /// From 1 on; 0 if there is none.
+    number: u32,
     next: Cell<Option<&'static Stack>>,
 }
 
-struct Stacks {
-    buckets: [Cell<Option<&'static Stack>>; BUCKETS],
+type Place = Cell<Option<&'static Stack>>;
+
+#[repr(C)]
+pub(crate) struct Stacks {
+    /// Stack `n` is at place `n mod PLACES` of page `n / PLACES`. Readers outside of the process look here without the lock: a page
+    /// and a place are filled before anybody has the number.
+    pages: [Cell<Option<&'static [Place; PLACES]>>; PAGES],
+    /// The last number that was given.
+    last: u32,
+    buckets: [Place; BUCKETS],
 }
 
 // SAFETY: a stack's frames are never changed, and the links are reached only under the lock.
@@ -36,10 +54,37 @@ unsafe impl Send for Stacks {}
 unsafe impl Sync for Stack {}
 
 /// Ranks as the books do; neither is taken with the other held.
-static STACKS: Mutex<Stacks> = Mutex::new(Stacks { buckets: [const { Cell::new(None) }; BUCKETS] });
+pub(crate) static STACKS: Mutex<Stacks> = Mutex::new(Stacks {
+    pages: [const { Cell::new(None) }; PAGES],
+    last: 0,
+    buckets: [const { Cell::new(None) }; BUCKETS],
+});
+
+impl Stacks {
+    pub(crate) const LAYOUT: StacksLayout = StacksLayout {
+        pages: (Mutex::<Self>::VALUE + offset_of!(Self, pages)) as u32,
+        page_count: PAGES as u32,
+        page_places: PLACES as u32,
+        frames: offset_of!(Stack, frames) as u32,
+        depth: DEPTH as u32,
+    };
+
+    /// Where the next stack is to be entered, and its number; `None` when there is no room.
+    fn next_place(&mut self) -> Option<(&'static Place, u32)> {
+        let number = self.last + 1;
+        let page = self.pages.get(number as usize / PLACES)?;
+        if page.get().is_none() {
+            let memory = metadata::allocate::<[Place; PLACES]>()?;
+            // SAFETY: the memory is aligned, large enough, nobody else's, and reads as zero, which is `None` for a reference.
+            page.set(Some(unsafe { memory.as_ref() }));
+        }
+        self.last = number;
+        Some((&page.get()?[number as usize % PLACES], number))
+    }
+}
 
 /// The stack above a call; `None` if nothing of it is known, or there is no memory.
-pub(super) fn capture(caller: Caller) -> Option<&'static Stack> {
+pub(crate) fn capture(caller: Caller) -> Option<&'static Stack> {
     let mut frames = [0; DEPTH];
     let mut count = 0;
     if caller.returns_to != 0 {
@@ -68,7 +113,7 @@ pub(super) fn capture(caller: Caller) -> Option<&'static Stack> {
         return None;
     }
     let hash = frames.iter().fold(0_u64, |hash, &frame| (hash ^ frame as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let stacks = STACKS.lock();
+    let mut stacks = STACKS.lock();
     let bucket = &stacks.buckets[(hash >> 32) as usize % BUCKETS];
     if let Some(known) =
         core::iter::successors(bucket.get(), |stack| stack.next.get()).find(|stack| stack.frames == frames)
@@ -76,22 +121,60 @@ pub(super) fn capture(caller: Caller) -> Option<&'static Stack> {
         return Some(known);
     }
     let memory = metadata::allocate::<Stack>()?;
+    let next = Cell::new(bucket.get());
+    let (place, number) = stacks.next_place().unzip();
     // SAFETY: the memory is aligned, large enough, and nobody else's.
-    unsafe { memory.write(Stack { frames, next: Cell::new(bucket.get()) }) };
+    unsafe { memory.write(Stack { frames, number: number.unwrap_or(0), next }) };
     // SAFETY: as above; it was just written, and lives for ever.
     let stack: &'static Stack = unsafe { memory.as_ref() };
-    bucket.set(Some(stack));
+    if let Some(place) = place {
+        place.set(Some(stack));
+    }
+    stacks.buckets[(hash >> 32) as usize % BUCKETS].set(Some(stack));
     Some(stack)
 }
 
-impl Stack {
-    /// Says each frame as a line.
-    pub(super) fn tell(&self) {
-        for (number, &frame) in self.frames.iter().enumerate().take_while(|(_, frame)| **frame != 0) {
-            // What is no code is no frame: the stack was cut short there.
-            let Some(location) = Location::of(frame) else { break };
-            report::say(format_args!("    #{number} {location}"));
+/// The return addresses of the stack with this number, the innermost first; none for 0, and for a number that was never given.
+pub(crate) fn frames_of(number: u32) -> &'static [usize] {
+    /// A signal may have come as this thread had the lock: then it would wait for itself.
+    const TRIES: usize = 1000;
+    for _ in 0..TRIES {
+        if let Some(stacks) = STACKS.try_lock() {
+            let page = stacks.pages.get(number as usize / PLACES).and_then(Cell::get);
+            return page.and_then(|page| page[number as usize % PLACES].get()).map_or(&[], Stack::frames);
         }
+        os::yield_now();
+    }
+    &[]
+}
+
+/// Writes the frames of the stack with this number, each as a line.
+pub(crate) fn write(number: u32, mut line: impl FnMut(fmt::Arguments<'_>)) {
+    write_frames(frames_of(number), &mut line);
+}
+
+fn write_frames(frames: &[usize], line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    for (number, &frame) in frames.iter().enumerate() {
+        // What is no code is no frame: the stack was cut short there.
+        let Some(location) = Location::of(frame) else { break };
+        line(format_args!("    #{number} {location}"));
+    }
+}
+
+impl Stack {
+    /// Its number, by which it is found again; 0 if it has none.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn frames(&self) -> &[usize] {
+        let count = self.frames.iter().position(|&frame| frame == 0).unwrap_or(DEPTH);
+        &self.frames[..count]
+    }
+
+    /// Says each frame as a line.
+    pub(crate) fn tell(&self) {
+        write_frames(self.frames(), &mut |line| report::say(line));
     }
 }
 
@@ -146,14 +229,14 @@ impl fmt::Display for Location {
     }
 }
 
-pub(super) fn lock_for_fork() {
+pub(crate) fn lock_for_fork() {
     STACKS.lock_for_fork();
 }
 
-pub(super) fn unlock_after_fork() {
+pub(crate) fn unlock_after_fork() {
     STACKS.unlock_after_fork();
 }
 
-pub(super) fn renew_in_child() {
+pub(crate) fn renew_in_child() {
     STACKS.renew_in_child();
 }
