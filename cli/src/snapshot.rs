@@ -31,6 +31,9 @@ pub struct Snapshot {
     pub classes: Vec<Class>,
     /// The allocator's own structures outside of segments.
     pub metadata: Metadata,
+    /// What the checks (`TERRACE_CHECK`) know, if any is on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checked: Option<Checked>,
     /// What the heap did since the process began.
     pub counters: Counters,
     /// The process's mappings by address, those of the allocator among them.
@@ -292,6 +295,21 @@ pub struct Metadata {
     pub bytes: u64,
     /// How much of it is in memory, in bytes.
     pub resident_bytes: u64,
+}
+
+/// Blocks that the checks know. Each lies, with what is put around it, in a block or mapping that counts as live elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Checked {
+    /// Blocks that the program holds.
+    pub live: u64,
+    /// What was asked for, in bytes.
+    pub live_bytes: u64,
+    /// Freed blocks in quarantine.
+    pub quarantined: u64,
+    /// What had been asked for, in bytes.
+    pub quarantined_bytes: u64,
 }
 
 /// What the heap did since the process began.

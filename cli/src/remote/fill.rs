@@ -2,8 +2,8 @@
 
 use super::Space;
 use crate::snapshot::{
-    Arena, Cache, CacheState, Class, Content, Counters, FORM, Large, Mapping, Metadata, Segment, Setting, Slab,
-    Snapshot, Zone,
+    Arena, Cache, CacheState, Checked, Class, Content, Counters, FORM, Large, Mapping, Metadata, Segment, Setting,
+    Slab, Snapshot, Zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use terrace_core::inspect::{self, Root, Trouble, Visitor};
@@ -25,6 +25,7 @@ pub fn snapshot(space: &dyn Space, root: &Root) -> Snapshot {
         caches: Vec::new(),
         classes: (0..root.classes()).map(|class| empty_class(root.block_size(class))).collect(),
         metadata: Metadata::default(),
+        checked: None,
         counters: Counters::default(),
         mappings: Vec::new(),
         notes: Vec::new(),
@@ -292,6 +293,14 @@ impl Visitor for Filler<'_> {
             is_guarded: mapping.is_guarded,
             free_ms: mapping.freed.and_then(|stamp| self.age(stamp)),
         });
+    }
+
+    fn checked(&mut self, block: &inspect::Checked) {
+        self.note_record(block.record, 1);
+        let Checked { live, live_bytes, quarantined, quarantined_bytes } =
+            self.snapshot.checked.get_or_insert_default();
+        let (blocks, bytes) = if block.is_live { (live, live_bytes) } else { (quarantined, quarantined_bytes) };
+        (*blocks, *bytes) = (*blocks + 1, bytes.saturating_add(block.size as u64));
     }
 
     fn trouble(&mut self, trouble: Trouble) {

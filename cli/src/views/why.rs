@@ -102,6 +102,15 @@ fn headline(text: &mut String, now: &Snapshot, ledger: &Ledger) -> std::fmt::Res
     if untouched > NOISE.max(resident / 100) {
         writeln!(text, "  The program was given {} more that it never wrote to; it costs no memory.", Size(untouched))?;
     }
+    if let Some(checked) = now.checked {
+        writeln!(
+            text,
+            "  Checks are on: of its blocks {} in {} are freed and in quarantine; the others have {}, and red zones or guards.",
+            Size(checked.quarantined_bytes),
+            Many(checked.quarantined, "block"),
+            Size(checked.live_bytes),
+        )?;
+    }
     if process.swapped_bytes > 0 {
         writeln!(text, "  Another {} of it was swapped out.", Size(process.swapped_bytes))?;
     }
@@ -353,7 +362,7 @@ fn write_point(text: &mut String, point: &str) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::sample;
+    use crate::snapshot::{Checked, sample};
     use crate::views::golden;
 
     #[test]
@@ -388,6 +397,17 @@ mod tests {
         assert!(text.contains("What the allocator holds grows: +2.0 MiB in 1000 ms"), "{text}");
         assert!(text.contains("- What is freed stays with the allocator"), "{text}");
         assert!(!text.contains("takes more than it frees"), "{text}");
+    }
+
+    #[test]
+    fn what_is_in_quarantine_is_said() {
+        let mut now = sample();
+        now.checked = Some(Checked { live: 5, live_bytes: 1 << 20, quarantined: 1, quarantined_bytes: 4096 });
+        let text = verdict(&now, None);
+        assert!(
+            text.contains("of its blocks 4.0 KiB in 1 block are freed and in quarantine; the others have 1.0 MiB"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -308,6 +308,8 @@ fn what_the_checks_put_around_blocks_is_seen() {
         assert_eq!(look["notes"], serde_json::json!([]));
         let guarded: Vec<u64> = items(&look, "large").map(|large| large["bytes"].as_u64().unwrap()).collect();
         assert!(items(&look, "large").all(|large| large["is_guarded"] == true && large["is_live"] == true));
+        let checked = &look["checked"];
+        assert!(checked["live"].as_u64() >= Some(1010) && checked["quarantined"] == 0, "{checked}");
         // Two guard pages belong to each.
         assert_eq!(guarded.len(), 10);
         assert_eq!(guarded.iter().sum::<u64>(), target.reported[2] + 10 * 8192);
