@@ -159,7 +159,8 @@ pub(super) fn check(call: &str) -> usize {
         trouble::tell(call, bug, known);
     }
     if count > TOLD && report::speaks() {
-        report::say(format_args!("{call}: {} more blocks were overwritten", count - TOLD));
+        let (more, blocks) = (count - TOLD, if count - TOLD == 1 { "block was" } else { "blocks were" });
+        report::say(format_args!("{call}: {more} more {blocks} overwritten"));
     }
     count
 }

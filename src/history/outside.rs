@@ -72,6 +72,12 @@ impl OutsideRing {
         self.address
     }
 
+    /// Its length with all its slots, in bytes.
+    pub fn bytes(&self, root: &Root) -> usize {
+        let layout = &root.layout.history;
+        (self.capacity as usize).saturating_mul(layout.slot_bytes as usize).saturating_add(layout.ring_bytes as usize)
+    }
+
     /// How many events were ever written to it.
     pub fn written(&self) -> u64 {
         self.written

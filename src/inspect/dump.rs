@@ -283,7 +283,7 @@ impl<'r> Rows<'r> {
         let (mut above, mut starred, mut rows) = (None, false, 0);
         for offset in (0..bytes).step_by(16) {
             if offset >= MOST_READ {
-                return writeln!(self.out, "{}and {} bytes more", self.indent, bytes - offset);
+                return writeln!(self.out, "{}and {} more", self.indent, Bytes(bytes - offset));
             }
             let (at, len) = (start + offset, (bytes - offset).min(16));
             let mut row = [(None, b' '); 16];
@@ -299,7 +299,7 @@ impl<'r> Rows<'r> {
             }
             (above, starred, rows) = (Some(row), false, rows + 1);
             if rows > MAX_ROWS {
-                return writeln!(self.out, "{}and {} bytes more", self.indent, bytes - offset);
+                return writeln!(self.out, "{}and {} more", self.indent, Bytes(bytes - offset));
             }
             self.row(at, offset, &row[..len])?;
         }

@@ -6,6 +6,7 @@ use crate::snapshot::{
     Slab, Snapshot, Zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use terrace_core::history::outside;
 use terrace_core::inspect::{self, Root, Trouble, Visitor};
 
 const PAGE: usize = 4096;
@@ -47,6 +48,7 @@ pub fn snapshot(space: &dyn Space, root: &Root) -> Snapshot {
         filler.snapshot.notes.push("not all options could be read".to_owned());
     }
     inspect::walk(space, root, &mut filler);
+    filler.take_rings(root);
     filler.finish()
 }
 
@@ -103,6 +105,21 @@ impl Filler<'_> {
         let front = if used > 0 { self.resident(zone.start, used, true) } else { 0 };
         let rest = if used < zone.bytes { self.resident(zone.start + used, zone.bytes - used, false) } else { 0 };
         front + rest
+    }
+
+    /// Counts the rings of the history among the allocator's own structures.
+    fn take_rings(&mut self, root: &Root) {
+        let mut rings = Vec::new();
+        let read = outside::rings(self.space, root, |ring| rings.push((ring.address(), ring.bytes(root))));
+        if read.is_err() {
+            self.note("a ring of the history could not be read".to_owned());
+        }
+        for (start, bytes) in rings {
+            if self.is_mapped(start, bytes) {
+                self.snapshot.metadata.bytes += bytes as u64;
+                self.note_record(start, bytes);
+            }
+        }
     }
 
     fn note(&mut self, sentence: String) {

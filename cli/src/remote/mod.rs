@@ -56,6 +56,7 @@ impl fmt::Display for Obstacle {
             Self::NotBegun => write!(f, "Terrace is in it, but has not given out any memory yet"),
             Self::Heap(error) => write!(f, "{error}"),
             Self::NotACore => write!(f, "it is no core file of a 64-bit Linux process of this kind of machine"),
+            Self::Truncated(1) => write!(f, "the core file is cut off; its last byte is missing"),
             Self::Truncated(bytes) => write!(f, "the core file is cut off; {bytes} bytes are missing at its end"),
             Self::System(error) => write!(f, "{error}"),
         }

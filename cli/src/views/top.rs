@@ -61,7 +61,10 @@ pub fn table(snapshots: &[Snapshot], forbidden: usize, order: Order) -> String {
         text.push_str("No process on Terrace was found.\n");
     }
     if forbidden > 0 {
-        let _ = writeln!(text, "{forbidden} more processes could not be looked at: they belong to others.");
+        let _ = match forbidden {
+            1 => writeln!(text, "One more process could not be looked at: it belongs to another user."),
+            _ => writeln!(text, "{forbidden} more processes could not be looked at: they belong to others."),
+        };
     }
     text
 }
@@ -107,6 +110,10 @@ mod tests {
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words.join(" "), "4711 21.8 MiB 14.5 MiB 5.6 MiB 26 % 198.0 KiB 1.7 MiB 3.3 MiB 3 shop-server");
         assert!(text.ends_with("3 more processes could not be looked at: they belong to others.\n"));
+        assert!(
+            table(&[], 1, Order::Live)
+                .ends_with("One more process could not be looked at: it belongs to another user.\n")
+        );
         assert!(table(&[], 0, Order::Live).contains("No process on Terrace"));
     }
 }

@@ -278,6 +278,21 @@ fn the_options_of_a_process_are_seen() {
     assert_eq!(without, line, "{text}");
 }
 
+/// The rings of the history are the allocator's own, not something beside the heap.
+#[test]
+fn the_memory_of_the_history_is_counted() {
+    let metadata = |events: &str| {
+        let look = look(&Target::start_with("wait", &[("TERRACE_HISTORY", events)]).pid());
+        assert_eq!(look["notes"], serde_json::json!([]));
+        look["metadata"].clone()
+    };
+    let (small, large) = (metadata("10"), metadata("100000"));
+    let more = |account: &str| large[account].as_u64().unwrap() - small[account].as_u64().unwrap();
+    assert_eq!(more("bytes"), (100_000 - 10) * 48);
+    // About a thousand events were written, and nothing of the rest was touched.
+    assert!((40_000..100_000).contains(&more("resident_bytes")), "{small} {large}");
+}
+
 /// The bytes around a block say what they are; a block with guard pages is in the map, and in what the process reports.
 #[test]
 fn what_the_checks_put_around_blocks_is_seen() {
