@@ -105,7 +105,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 17] = [
+static TABLE: [OptionDescription; 18] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
