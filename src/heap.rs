@@ -46,6 +46,7 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
 }
 
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 fn allocate_beyond_table(size: usize) -> *mut u8 {
     if size <= TABLE_MAX {
         return tcache::allocate(SizeClass::by_table(size), size, C_ALIGN);
@@ -80,6 +81,7 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
 
 /// As [`allocate_layout`], for arguments that are not constant and not common.
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     match SizeClass::of_layout(size, align) {
         Some(class) => tcache::allocate(class, size, align),
@@ -115,6 +117,7 @@ pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass
 
 /// A run of pages, or a mapping.
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
     if tcache::is_attended() {
         return attended::allocate(size, align, None, Caller::here()).map(|start| Fresh { start, zeroed: false });
@@ -146,6 +149,7 @@ pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh>
     if size <= MAX_RUN_PAGES * PAGE && align < MAX_RUN_ALIGN { allocate_run(size, align, false) } else { None }
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn allocate_run(size: usize, align: usize, may_grow: bool) -> Option<Fresh> {
     let (pages, align) = (size.div_ceil(PAGE).max(1), align.div_ceil(PAGE).max(1));
     let run = tcache::with_arena_hint(|hint| {
@@ -185,6 +189,7 @@ pub(crate) unsafe fn free(address: *mut u8) {
 
 /// Frees a block in a segment that is no block of the first slice of a slab of this thread's own.
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     // SAFETY: the caller's promise.
     if unsafe { tcache::free_in_slab(descriptor, start) } {
@@ -198,6 +203,7 @@ with_caller! {
     fn free_medium(start: NonNull<u8>) => free_medium_from, ["rsi", "rdx"], ["x1", "x2"]
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn free_medium_from(start: NonNull<u8>, frame: usize, returns_to: usize) {
     if OPTIONS.attended() {
         // SAFETY: the caller of `free` gives up what starts there.
@@ -214,6 +220,7 @@ with_caller! {
     fn free_outside(address: *mut u8) => free_outside_from, ["rsi", "rdx"], ["x1", "x2"]
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn free_outside_from(address: *mut u8, frame: usize, returns_to: usize) {
     let Some(start) = NonNull::new(address) else { return };
     if OPTIONS.attended() {
@@ -275,6 +282,7 @@ fn find(call: &str, start: NonNull<u8>) -> Option<Block> {
 }
 
 /// Finds the block that starts at an address, or says what is there instead.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
     if !arena::contains(start.as_ptr()) {
         return LARGE.find(start).map(|mapping| Block::Large(mapping.len)).ok_or_else(|| fault_outside(start));
@@ -470,6 +478,7 @@ fn fits_in_place(block: &Block, start: NonNull<u8>, size: usize) -> bool {
 ///
 /// # Safety
 /// `from` is a live block that the caller gives up if `to` is not null; both have at least `len` bytes.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
     if !to.is_null() {
         // SAFETY: two live blocks do not overlap, and both have `len` bytes.
@@ -502,6 +511,7 @@ pub(crate) unsafe fn release(start: NonNull<u8>, block: &Block) {
 }
 
 /// Reads the options, if the environment was not there yet when the first call came.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn read_options() {
     if OPTIONS.read_environment() {
         ARENAS.initialise(OPTIONS.source());

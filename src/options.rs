@@ -559,6 +559,7 @@ impl Options {
     /// Reads what the program and the environment say, unless that was done. Before the C library has set the environment up,
     /// when the loader already allocates, there is nothing to read: the library's own start then asks again.
     /// `true` if it was done now.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn read_environment(&self) -> bool {
         if !os::has_environment() || self.read.swap(1, Ordering::Relaxed) != 0 {
             return false;

@@ -193,6 +193,7 @@ impl GeneralHeap {
 
     /// Takes `pages` pages that start at a multiple of `align` (a power of two) pages: a recent run of just that length, or of the dirty runs,
     /// or else of the clean ones, the shortest that holds them, the lowest among equals. What is left over stays free.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
         if let Some(spot) = self.recent.take(pages, align) {
             self.count_recent(spot.run(), usize::wrapping_sub);
@@ -220,6 +221,7 @@ impl GeneralHeap {
 
     /// Takes pages that are all free, of one run or of several that lie side by side, of which `piece` is the first or one
     /// before it.
+    #[unsafe(link_section = ".text.terrace.common")]
     fn take_at(&self, mut piece: Spot, start: usize, pages: usize, state: RunState) -> Taken {
         let (end, mut zeroed) = (start + pages, true);
         while piece.page < end {
@@ -259,6 +261,7 @@ impl GeneralHeap {
     }
 
     /// Gives a run back.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn free(&self, spot: Spot) {
         if self.recent.is_full() {
             self.join_recent();
@@ -327,28 +330,40 @@ impl GeneralHeap {
     }
 
     /// Returns to the kernel the memory of dirty runs that are at least `age_ms` old, up to about `budget` pages; says how
-    /// many pages those were. What a huge page keeps is looked at again when it is as old again.
+    /// many pages those were. What a huge page keeps is looked at again when it is as old again;
+    /// with an age of 0 it keeps nothing.
     pub(crate) fn purge(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
         self.join_recent();
-        let (mut purged, mut kept, mut first_kept) = (0, 0, None);
+        let (mut purged, mut kept) = (0, 0);
         while let Some(run) = self.oldest.get() {
-            let is_due = os::age_ms(now_ms as u32, run.stamp.get()) >= age_ms;
-            if purged + kept >= budget || !is_due || first_kept == Some(ptr::from_ref(run)) {
+            if purged + kept >= budget || os::age_ms(now_ms as u32, run.stamp.get()) < age_ms {
                 break;
             }
             let pages = run.pages();
-            if huge::keeps(Spot::of(run)) {
+            if age_ms > 0 && huge::keeps(Spot::of(run), pages) {
                 self.unlist(run);
                 run.stamp.set(now_ms as u32);
                 self.enlist(run, self.newest.get());
                 kept += pages;
-                first_kept.get_or_insert(ptr::from_ref(run));
             } else {
                 purged += pages;
+                huge::split(Spot::of(run), pages);
                 self.clean(Spot::of(run));
             }
         }
         purged
+    }
+
+    /// Whether there is a dirty run that no huge page keeps.
+    pub(crate) fn has_something_to_return(&self) -> bool {
+        let mut next = self.oldest.get();
+        while let Some(run) = next {
+            if !huge::keeps(Spot::of(run), run.pages()) {
+                return true;
+            }
+            next = run.newer.get();
+        }
+        false
     }
 
     /// Returns the memory of a dirty run to the kernel and joins it with its clean neighbours. Where the kernel's pages are
@@ -374,6 +389,7 @@ impl GeneralHeap {
         self.insert(joined, len, Kind::Clean { zeroed: zeroed && returned });
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn insert(&self, spot: Spot, pages: usize, kind: Kind) {
         let run = spot.run();
         run.pages.set(pages as u16);
@@ -463,6 +479,7 @@ impl GeneralHeap {
 }
 
 /// The shortest of these runs that holds that many aligned pages, the lowest among equals, and the first of the pages.
+#[unsafe(link_section = ".text.terrace.common")]
 fn best_fit(runs: &LengthIndex, pages: usize, align: usize) -> Option<(Spot, usize)> {
     /// Runs that are long enough but lie badly are passed over this often before one is taken that fits anyway.
     const TRIES: usize = 16;

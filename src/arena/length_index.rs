@@ -46,6 +46,7 @@ impl LengthIndex {
         Self { occupied: Cell::new(0), bins: [const { Treap::new() }; BINS] }
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn insert(&self, run: &'static Run) {
         let bin = bin_of(run.pages());
         self.bins[bin].insert(run);
@@ -53,6 +54,7 @@ impl LengthIndex {
     }
 
     /// Takes out a run that is in this index, under the length that it was entered with.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn remove(&self, run: &'static Run) {
         let bin = bin_of(run.pages());
         self.bins[bin].remove(run);

@@ -440,12 +440,17 @@ impl Slab {
         (u64::MAX >> (u64::BITS as usize - 1 - (last - first))) << first
     }
 
-    /// Gives the memory of pages that no block out touches back to the kernel; says how many pages those were.
-    pub(crate) fn return_free_pages(&self) -> usize {
+    /// Gives the memory of pages that no block out touches back to the kernel; says how many pages those were. `None`, and nothing
+    /// given back, where the huge page that the slab lies in is to stay whole and `spares_huge`.
+    pub(crate) fn return_free_pages(&self, spares_huge: bool) -> Option<usize> {
         let candidates = self.free_pages();
         let (returned, made_bare) = whole_kernel_pages(candidates, self.uncarved_pages());
-        if made_bare == 0 || huge::slab_keeps(self.start(), slices_for(self.class()), made_bare.count_ones() as usize) {
-            return 0;
+        if made_bare == 0 {
+            return Some(0);
+        }
+        let pages = made_bare.count_ones() as usize;
+        if spares_huge && huge::slab_keeps(self.start(), slices_for(self.class()), pages) {
+            return None;
         }
         // The links lie in the pages that go.
         let (mut kept, mut count) = (None, 0);
@@ -469,7 +474,7 @@ impl Slab {
             os::discard(start, pages as usize * PAGE);
             left &= !((u64::MAX >> (u64::BITS - pages)) << first);
         }
-        made_bare.count_ones() as usize
+        Some(pages)
     }
 
     /// The pages with memory, a bit for each, all of whose blocks are on the list or bare.

@@ -114,6 +114,9 @@ pub(super) fn reallocate(start: NonNull<u8>, size: usize, align: usize, caller: 
 
 /// Writes down that a live block is freed: as one of another thread's, if its place lies in a slab that another thread has.
 pub(super) fn record_free(start: NonNull<u8>, caller: Caller) {
+    if !OPTIONS.history_on() {
+        return;
+    }
     let known = BOOKS.lock().find(start);
     let Some(known) = known.filter(|known| known.state == State::Live) else { return };
     let is_small = known.place.mapping().is_none() && matches!(heap::look_up(known.place.base), Ok(Block::Small(_)));

@@ -87,6 +87,7 @@ pub fn calloc(count: usize, size: usize) -> *mut u8 {
 ///
 /// # Safety
 /// The caller gives up the block at `address` unless the result is NULL and `size` is not 0.
+#[unsafe(link_section = ".text.terrace.common")]
 pub unsafe fn realloc(address: *mut u8, size: usize) -> *mut u8 {
     let Some(start) = NonNull::new(address) else { return malloc(size) };
     if size == 0 {

@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::records::{Checked, Content, Mapping, Slab, Visitor, Zone};
 use super::walk::walk;
 use super::{Error, Memory, Root};
+use crate::os;
 use crate::report::Bytes;
 use core::fmt::{self, Write};
 
@@ -54,15 +55,21 @@ pub fn write_dump(
         };
         walk_blocks(memory, root, slab, &mut each, &mut |_| {});
     }
-    let mut inner = [Inner::NONE; MAX_BLOCKS];
+    // Too much for the stack of a thread.
+    let len = size_of::<[Inner; MAX_BLOCKS]>().next_multiple_of(os::page_size());
+    let table = os::map(len).ok_or(Error::Unwritten)?;
+    // SAFETY: fresh memory of that size, which nobody else knows, reads as zeroes: valid, and no block of the checks.
+    let inner = unsafe { table.cast::<[Inner; MAX_BLOCKS]>().as_mut() };
     each_checked(memory, root, &mut |found| {
         if let Ok(checked) = found {
-            place.take(checked, &mut inner);
+            place.take(checked, inner);
         }
     });
     let red_zone = if has_red_zones(memory, root) { root.layout.books.red_zone_bytes as usize } else { 0 };
-    let dump = Dump { root, place: &place, states: &states, inner: &inner, red_zone };
-    dump.write(memory, address, extent, out).map_err(|fmt::Error| Error::Unwritten)
+    let dump = Dump { root, place: &place, states: &states, inner, red_zone };
+    let written = dump.write(memory, address, extent, out).map_err(|fmt::Error| Error::Unwritten);
+    os::unmap(table, len);
+    written
 }
 
 /// What an address lies in.
@@ -109,8 +116,6 @@ struct Inner {
 }
 
 impl Inner {
-    const NONE: Self = Self { base: 0, len: 0, front: 0, size: 0, is_live: false };
-
     /// The letter for a byte of the block around it, with red zones of so many bytes at most.
     fn state(&self, offset: usize, red_zone: usize) -> u8 {
         let end = self.front.saturating_add(self.size);

@@ -15,7 +15,7 @@ use crate::options::OPTIONS;
 use crate::os::{self, Occupancy, PageMove};
 use crate::report;
 use crate::sync::{AtomicU32, Mutex, Ordering};
-use budget::Budget;
+use budget::{Budget, Verdict};
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use mapping_cache::MappingCache;
@@ -32,7 +32,6 @@ const WORTH_MOVING: usize = 64 << 10;
 
 pub(crate) struct Large {
     inner: Mutex<Inner>,
-    budget: Budget,
     /// 1 once the kernel has refused to move pages to a given place: it is not asked again. Written and read by any thread,
     /// `Relaxed`: it only saves system calls.
     kernel_refuses_moves: AtomicU32,
@@ -125,6 +124,7 @@ impl Mark {
 struct Inner {
     registry: Registry,
     cache: MappingCache,
+    budget: Budget,
 }
 
 /// A large block that was just made.
@@ -157,8 +157,8 @@ impl Large {
     };
 
     pub(crate) const fn new() -> Self {
-        let inner = Inner { registry: Registry::new(), cache: MappingCache::new() };
-        Self { inner: Mutex::new(inner), budget: Budget::new(), kernel_refuses_moves: AtomicU32::new(0) }
+        let inner = Inner { registry: Registry::new(), cache: MappingCache::new(), budget: Budget::new() };
+        Self { inner: Mutex::new(inner), kernel_refuses_moves: AtomicU32::new(0) }
     }
 
     /// Hides the books from memcheck, which would take the addresses in them for the program's own and the blocks for reachable.
@@ -213,7 +213,7 @@ impl Large {
     fn furnish(&self, mapping: Mapping, mut offset: usize) -> Furnished {
         /// Each piece stays a mapping of its own in the kernel's books.
         const PIECES: usize = 4;
-        if self.budget.is_spent(self.count() * (PIECES + 1)) {
+        if self.is_crowded(PIECES + 1).1 {
             return Furnished::UpTo(offset);
         }
         for _ in 0..PIECES {
@@ -372,6 +372,7 @@ impl Large {
     }
 
     #[cold]
+    #[unsafe(link_section = ".text.terrace.common")]
     fn yield_some(&self, len: usize) {
         let now = os::clock_ms() as u32;
         let mut yielded = 0;
@@ -384,12 +385,23 @@ impl Large {
 
     /// Whether so many blocks have mappings of their own that the next is better held by an arena.
     pub(crate) fn is_budget_spent(&self) -> bool {
-        self.budget.is_spent(self.count())
+        let (count, crowded) = self.is_crowded(1);
+        crowded || count >= OPTIONS.mmap_max()
     }
 
-    /// How many blocks there are.
-    fn count(&self) -> usize {
-        self.inner.lock().registry.totals().0
+    /// How many blocks there are, and whether they have all the mappings that they may, if each has so many.
+    fn is_crowded(&self, mappings_each: usize) -> (usize, bool) {
+        loop {
+            let inner = self.inner.lock();
+            let count = inner.registry.totals().0;
+            match inner.budget.judge(count * mappings_each) {
+                Verdict::Enough => return (count, false),
+                Verdict::Spent => return (count, true),
+                Verdict::Unknown => drop(inner),
+            }
+            let allowed = os::max_mappings();
+            self.inner.lock().budget.tell(allowed);
+        }
     }
 
     /// How many blocks there are, their bytes, and the bytes in the cache.

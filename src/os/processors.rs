@@ -13,7 +13,7 @@ pub(crate) fn processors() -> usize {
 pub(crate) fn max_mappings() -> usize {
     const DEFAULT: usize = 65_530;
     let mut text = [0; 32];
-    read_file(c"/proc/sys/vm/max_map_count", &mut text).and_then(parse_number).unwrap_or(DEFAULT)
+    read_file(c"/proc/sys/vm/max_map_count", &mut text).and_then(parse_number).unwrap_or(DEFAULT).max(1)
 }
 
 fn affinity() -> usize {

@@ -90,6 +90,7 @@ impl ThreadCache {
     }
 
     /// Grants a class whose magazine has no room more, if that is to be had; the limit of the magazine.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn enlarge(&'static self, class: SizeClass) -> i32 {
         let (had, most) = (self.grants[class.index()].get() as usize, limit(class) as usize);
         let wanted = (2 * had).max(class.blocks_in(STEP, 1, most)).min(most);

@@ -195,6 +195,7 @@ impl Caches {
         }
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn make(&self) -> Option<&'static ThreadCache> {
         let memory = metadata::allocate::<ThreadCache>()?;
         // SAFETY: the memory is aligned, large enough, zeroed, nobody else's, and lives for ever.
@@ -252,6 +253,7 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
 }
 
 #[cold]
+#[unsafe(link_section = ".text.terrace.common")]
 fn attach() -> Option<&'static ThreadCache> {
     CACHES.process.call(|| {
         PURGER.begin_process();

@@ -294,6 +294,7 @@ pub(crate) fn start() -> bool {
 const CALLS_OF_A_RUN: u32 = 8;
 
 /// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn tick() {
     let _unreported = Unreported::begin();
     PURGER.note();
@@ -304,6 +305,7 @@ pub(crate) fn tick() {
 }
 
 /// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn reclaim() {
     let _unreported = Unreported::begin();
     CACHES.some().for_each(ThreadCache::reclaim_if_idle);
@@ -341,6 +343,7 @@ with_caller! {
 }
 
 #[cold]
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn allocate_from(size: usize, align: usize, class: SizeClass, frame: usize, returns_to: usize) -> *mut u8 {
     let start = if is_attended() {
         calls::allocate(size, align, Some(class), Caller { frame, returns_to })
@@ -365,6 +368,7 @@ pub(crate) fn is_attended() -> bool {
 }
 
 /// Takes a block of a class that the calling thread has not at hand.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
     let block = match lifecycle::own_or_attach() {
         Some(cache) => cache.refill(class),
@@ -377,6 +381,7 @@ pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
 /// A push onto the magazine of the block's class was refused. That class is not handed on: it would cost the fast path.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 fn push_slow(block: BlockPtr, refusal: Refusal) {
     // SAFETY: blocks lie in registered segments.
     let class = unsafe { slab_containing(block.start()) }.class();
@@ -387,6 +392,7 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
 /// none.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
     if matches!(refusal, Refusal::OnTop) {
         // Nothing was done with the block yet.
@@ -406,6 +412,7 @@ fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
 /// As [`push_known_slow`], when there is more to do than to make room.
 #[cold]
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr) {
     if OPTIONS.attended() {
         // SAFETY: whoever freed the block gave it up.
@@ -581,6 +588,7 @@ impl ThreadCache {
     }
 
     /// Fills the empty magazine of a class and takes a block from it.
+    #[unsafe(link_section = ".text.terrace.common")]
     fn refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
         let mut list = self.take_old(class);
         if list.head.is_none() {
@@ -633,11 +641,7 @@ impl ThreadCache {
     /// Gets a slab: from a cache that no thread has, from the arenas as they are, from what idle caches give up, and only
     /// then from the kernel. Called with this cache's lock held.
     fn new_slab(&'static self, class: SizeClass) -> Option<&'static Slab> {
-        let take = |growth| {
-            let (slab, owed) = ARENAS.take_slab(&self.arena, class, self.owner(), growth)?;
-            LARGE.yield_bytes(owed);
-            Some(slab)
-        };
+        let take = |growth| self.take_slab(class, growth);
         CACHES
             .slab_from_dormant(self, class)
             .or_else(|| take(Growth::Denied))
@@ -653,6 +657,14 @@ impl ThreadCache {
                 ARENAS.purge(0, usize::MAX, true);
                 take(Growth::Allowed)
             })
+    }
+
+    #[inline(never)]
+    #[unsafe(link_section = ".text.terrace.common")]
+    fn take_slab(&'static self, class: SizeClass, growth: Growth) -> Option<&'static Slab> {
+        let (slab, owed) = ARENAS.take_slab(&self.arena, class, self.owner(), growth)?;
+        LARGE.yield_bytes(owed);
+        Some(slab)
     }
 
     fn take_old(&self, class: SizeClass) -> List {

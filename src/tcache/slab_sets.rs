@@ -135,6 +135,7 @@ impl SlabSets {
     }
 
     /// Gives a list of up to `most` blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn give(&mut self, class: SizeClass, most: usize) -> Option<List> {
         let slabs = &mut self.classes[class.index()];
         let slab = slabs.bins.iter().find_map(Treap::first)?;
@@ -237,7 +238,11 @@ impl SlabSets {
                 }
             } else if slab.free_count() > 0 {
                 let before = Holdings::of(slab);
-                let pages = slab.return_free_pages();
+                let pages = slab.return_free_pages(age_ms > 0).unwrap_or_else(|| {
+                    // A huge page keeps them for now.
+                    self.aging.enter(slab, now_ms);
+                    0
+                });
                 returned += pages;
                 work += before.listed + PAGE_WORK * pages;
                 slabs.holdings.change(before, slab);
