@@ -59,7 +59,8 @@ impl Limit {
             }
         };
         if mapped > OPTIONS.soft_limit() && self.soft.load(Ordering::Relaxed) == BELOW {
-            self.soft.store(CROSSED, Ordering::Relaxed);
+            // Whoever heeds it then sees as many bytes as are seen here, and tells the program.
+            self.soft.store(CROSSED, Ordering::Release);
         }
         true
     }
@@ -84,7 +85,7 @@ impl Limit {
     #[cold]
     fn heed_crossing(&self) {
         // From here on no other thread, and no call from the callback, comes here.
-        if self.soft.compare_exchange(CROSSED, TOLD, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if self.soft.compare_exchange(CROSSED, TOLD, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
         }
         heap::purge();

@@ -58,6 +58,15 @@ fn only_the_sync_layer_knows_cells_and_what_the_models_run_on() {
     assert!(others.is_empty(), "{others:#?}");
 }
 
+/// What stands in for something while a model runs.
+const STAND_INS: [&str; 5] = [
+    "src/sync/model.rs",
+    "src/sync/model/atomics.rs",
+    "src/sync/orders.rs",
+    "src/sync/whole_locks.rs",
+    "src/os/kernel.rs",
+];
+
 /// Whether a line has to do with builds for models.
 fn names_the_models(line: &str) -> bool {
     let has = |word: &str| line.split(|c: char| !c.is_alphanumeric()).any(|part| part == word);
@@ -73,7 +82,7 @@ fn the_code_that_the_models_explore_is_the_code_that_ships() {
         let text = fs::read_to_string(&path).unwrap();
         let code = text.lines().map(|line| line.split("//").next().unwrap());
         let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-        let stand_in = ["src/sync/model.rs", "src/os/kernel.rs"].contains(&&*file);
+        let stand_in = STAND_INS.contains(&&*file);
         let places = if stand_in { 0 } else { code.filter(|line| names_the_models(line)).count() };
         if places > 0 || stand_in {
             found.insert(file, places);
@@ -88,6 +97,38 @@ fn the_code_that_the_models_explore_is_the_code_that_ships() {
     };
     let stated: BTreeMap<String, usize> = section.lines().filter_map(row).collect();
     assert_eq!(found, stated, "what models replace, in the sources and as stated in docs/verification.md");
+}
+
+/// A reader finds for each atomic operation the models that hold it: the page's rows are lines of the sources, none of the files
+/// with operations is left out, and the models are there. That each operation is reached, the program in `loom-tests/` checks.
+#[test]
+fn the_page_names_a_model_for_each_atomic_operation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/verification.md")).unwrap();
+    let table = page.split("<!-- atomics -->").nth(1).unwrap().split("<!-- end of atomics -->").next().unwrap();
+    let mut named: BTreeMap<String, usize> = BTreeMap::new();
+    for line in table.lines().filter(|line| line.starts_with("| `")) {
+        let line = line.replace("\\|", "\u{1}");
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let (file, place) = (cells[1].trim_matches('`'), cells[2].trim_matches('`').replace('\u{1}', "|"));
+        let text = fs::read_to_string(root.join("src").join(file)).unwrap();
+        assert!(text.lines().any(|code| code.trim() == place), "{file} has no line `{place}`: fill the tables again");
+        let excused = cells[3].contains(' ') && !cells[3].contains(", ");
+        for model in cells[3].split(", ").filter(|_| !excused) {
+            assert!(root.join(format!("loom-tests/models/{model}.rs")).exists(), "{file}: `{place}`: no model {model}");
+        }
+        *named.entry(file.to_owned()).or_default() += 1;
+    }
+    for path in sources(&root.join("src")) {
+        let file = path.strip_prefix(root.join("src")).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        let orders = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"].map(|name| format!("Ordering::{name}"));
+        let operates = code.lines().filter_map(|line| line.split("//").next());
+        let operates = operates.filter(|line| orders.iter().any(|order| line.contains(order))).count() > 0;
+        let stand_in = STAND_INS.contains(&&*format!("src/{file}"));
+        assert!(!operates || stand_in || named.contains_key(&file), "no atomic operation of {file} stands in the page");
+    }
 }
 
 #[test]

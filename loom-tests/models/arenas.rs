@@ -4,7 +4,7 @@
 use super::blocks::{Held, PAGE};
 use super::{Control, Model, spawn};
 use crate::arena::{self, ARENAS, Growth, MAX_RUN_PAGES, Owner, RunState, SEGMENT_SIZE, Source};
-use crate::os::kernel;
+use crate::os::{self, kernel};
 use crate::size_class::SizeClass;
 use crate::sync::Cell;
 use crate::sync::model::keep;
@@ -19,7 +19,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_slab_is_taken_while_another_is_released_and_purged",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(3), None],
+        bound: Some(3),
         control: UNLOCK,
         body: claim_release_purge,
     },
@@ -27,7 +27,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_run_is_purged_while_another_thread_takes_its_neighbour",
         protocol: "arenas",
         threads: 3,
-        bounds: [Some(2), Some(3)],
+        bound: Some(2),
         control: UNLOCK,
         body: purge_beside,
     },
@@ -35,7 +35,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_run_is_resized_while_another_thread_takes_what_follows_it",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(3), None],
+        bound: Some(3),
         control: UNLOCK,
         body: resize_beside,
     },
@@ -43,7 +43,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_arenas_grow_and_give_back_at_once",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: UNLOCK,
         body: two_grow,
     },
@@ -51,7 +51,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_arenas_grow_at_once",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: UNLOCK,
         body: only_grow,
     },
@@ -59,7 +59,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "an_address_is_known_as_long_as_its_segment_is_there",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(3), None],
+        bound: Some(3),
         control: Control::Bug("a slot of the segment map is taken without a look"),
         body: known_address,
     },
@@ -67,7 +67,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_foreign_address_is_looked_up_while_segments_come_and_go",
         protocol: "arenas",
         threads: 2,
-        bounds: [Some(3), None],
+        bound: Some(3),
         control: UNLOCK,
         body: foreign_look_up,
     },
@@ -75,7 +75,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "the_break_grows_against_a_foreign_sbrk",
         protocol: "arenas",
         threads: 2,
-        bounds: [None, None],
+        bound: None,
         control: Control::Bug("the break is believed to be where it was"),
         body: foreign_sbrk,
     },
@@ -148,6 +148,8 @@ fn resize_beside() {
 
 fn two_grow() {
     ARENAS.set_count(2);
+    // Who asks for it first is no matter of the arenas'.
+    let _ = os::page_size();
     let work = |arena| {
         let run = take(arena, MAX_RUN_PAGES, RunState::Medium);
         assert!(arena::contains(run.start.as_ptr()));
@@ -163,6 +165,7 @@ fn two_grow() {
 
 fn only_grow() {
     ARENAS.set_count(2);
+    let _ = os::page_size();
     let runs = keep(RefCell::new(Vec::new()));
     let work = |arena| {
         let run = take(arena, MAX_RUN_PAGES, RunState::Medium);

@@ -17,7 +17,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_block_freed_by_another_is_handed_out_again_by_its_owner",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: TAKE,
         body: ping,
     },
@@ -25,7 +25,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_threads_free_each_others_blocks",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: PUSH,
         body: exchange,
     },
@@ -33,7 +33,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_full_magazine_is_settled_while_blocks_come_home",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: PUSH,
         body: overflow,
     },
@@ -41,7 +41,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: Control::Bug("a settled block is listed without a look at its owner"),
         body: idle_owner,
     },
@@ -49,7 +49,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "housekeeping_purges_while_the_other_thread_allocates",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(1), None],
+        bound: Some(1),
         control: Control::Relaxed("src/sync/mutex.rs", "self.state.swap(FREE,", 0),
         body: housekeeping,
     },
@@ -57,15 +57,23 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
         protocol: "composed",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: Control::Bug("a batch that waits is dropped when the next is taken"),
         body: two_senders,
+    },
+    || Model {
+        name: "chains_of_three_owners_that_want_one_place_of_an_outbox_all_come_home",
+        protocol: "composed",
+        threads: 2,
+        bound: Some(1),
+        control: Control::Bug("a chain that is in the way is dropped"),
+        body: collisions,
     },
     || Model {
         name: "blocks_come_home_one_by_one_while_calls_are_attended",
         protocol: "composed",
         threads: 2,
-        bounds: [Some(1), None],
+        bound: Some(1),
         control: PUSH,
         body: attended,
     },
@@ -73,15 +81,21 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "three_threads_pass_blocks_round_and_exit",
         protocol: "composed",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: PUSH,
         body: round,
     },
 ];
 
+/// Frees blocks of another thread's, and sends them home at once.
+fn free_and_send<const N: usize>(blocks: [Held; N]) {
+    blocks.into_iter().for_each(free);
+    tcache::send_off();
+}
+
 fn ping() {
     let blocks = [(); 2].map(|()| allocate(LARGEST));
-    let other = spawn(move || blocks.into_iter().for_each(free));
+    let other = spawn(move || free_and_send(blocks));
     // What came home meanwhile is among these, or not.
     let more = [(); 3].map(|()| allocate(LARGEST));
     more.iter().for_each(Held::check);
@@ -97,7 +111,7 @@ fn exchange() {
     let (tell, told) = std::sync::mpsc::channel();
     let other = spawn(move || {
         let theirs = [allocate(PAGE), allocate(LARGEST)];
-        mine.into_iter().for_each(free);
+        free_and_send(mine);
         tell.send(theirs).unwrap();
     });
     let own = allocate(PAGE);
@@ -112,7 +126,7 @@ fn exchange() {
 
 fn overflow() {
     let sent = [allocate(LARGEST), allocate(LARGEST)];
-    let other = spawn(move || sent.into_iter().for_each(free));
+    let other = spawn(move || free_and_send(sent));
     let blocks = [(); 9].map(|()| allocate(LARGEST));
     blocks.into_iter().for_each(free);
     other.join().unwrap();
@@ -132,7 +146,7 @@ fn idle_owner() {
     kernel::set_clock(1_000_000);
     let other = spawn(move || {
         let taken = allocate(LARGEST);
-        free(sent);
+        free_and_send([sent]);
         free(taken);
     });
     tcache::flush();
@@ -173,6 +187,35 @@ fn round() {
     });
     kernel::thread_ends();
     join(threads);
+    check_all_came_home();
+}
+
+fn collisions() {
+    // Three owners, two of whom stand still, and two places: whoever frees blocks of all three has chains in each other's way.
+    let live = || {
+        let blocks = [allocate(PAGE), allocate(PAGE), allocate(LARGEST)];
+        (kernel::stand_still(), blocks)
+    };
+    let [(first, a), (second, b), (third, c)] = [live(), live(), live()];
+    kernel::go_on(third);
+    let freer = spawn(move || {
+        // The second block of an owner finds its chain, and room there; the next owner's finds another's.
+        for blocks in [a, b, c] {
+            blocks.into_iter().for_each(free);
+        }
+        tcache::send_off();
+    });
+    // What came home meanwhile is among these, or not.
+    let more = [(); 3].map(|()| allocate(PAGE));
+    more.iter().for_each(Held::check);
+    freer.join().unwrap();
+    more.into_iter().for_each(free);
+    check_at_rest();
+    for owner in [first, second] {
+        kernel::thread_ends();
+        kernel::go_on(owner);
+    }
+    kernel::thread_ends();
     check_all_came_home();
 }
 

@@ -20,7 +20,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "two_threads_get_caches_at_once_and_leave_them",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: UNLOCK,
         body: two_attach,
     },
@@ -28,7 +28,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "of_two_threads_one_claims_the_dormant_cache",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: CLAIM,
         body: claim_and_claim,
     },
@@ -36,7 +36,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_cache_is_claimed_as_its_thread_left_it",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: LEAVE,
         body: leave_and_claim,
     },
@@ -44,7 +44,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_cache_goes_from_a_thread_that_leaves_to_one_that_comes",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: LEAVE,
         body: leave_and_come,
     },
@@ -52,7 +52,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_walk_over_the_caches_reaches_all_while_one_is_made",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(1), None],
+        bound: Some(1),
         control: PUBLISH,
         body: make_and_walk,
     },
@@ -60,7 +60,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "the_last_block_of_a_slab_is_freed_by_another_while_its_owner_exits",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: PUSH,
         body: last_block,
     },
@@ -68,7 +68,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "blocks_sent_while_their_owner_exits_reach_whoever_takes_the_slab",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: PUSH,
         body: push_exit_adopt,
     },
@@ -76,7 +76,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_block_freed_to_a_dormant_cache_comes_home",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: PUSH,
         body: free_to_dormant,
     },
@@ -84,7 +84,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_thread_exits_with_a_full_outbox",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: Control::Bug("an exit forgets its outbox"),
         body: full_outbox,
     },
@@ -92,7 +92,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "a_thread_without_a_cache_still_allocates_and_frees",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(2), None],
+        bound: Some(2),
         control: UNLOCK,
         body: orphans,
     },
@@ -100,7 +100,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "an_attaching_thread_is_called_back_by_the_c_library",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(1), Some(3)],
+        bound: Some(1),
         control: Control::Bug("a thread registers before it has its cache"),
         body: called_back,
     },
@@ -108,7 +108,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "how_many_caches_are_dormant_never_goes_below_zero",
         protocol: "lives",
         threads: 3,
-        bounds: [Some(2), Some(3)],
+        bound: Some(2),
         control: Control::Bug("a cache is counted as dormant after it can be claimed"),
         body: dormant_count,
     },
@@ -116,7 +116,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "what_two_threads_reserve_of_the_pool_is_within_it_and_comes_back",
         protocol: "lives",
         threads: 2,
-        bounds: [Some(1), Some(2)],
+        bound: Some(1),
         control: Control::Bug("a thread reserves without a look at the pool"),
         body: reserve,
     },
@@ -175,7 +175,10 @@ fn make_and_walk() {
 
 fn last_block() {
     let block = allocate(PAGE);
-    let other = spawn(move || free(block));
+    let other = spawn(move || {
+        free(block);
+        tcache::send_off();
+    });
     kernel::thread_ends();
     other.join().unwrap();
     check_all_came_home();
@@ -265,7 +268,7 @@ fn dormant_count() {
         })
     });
     kernel::thread_ends();
-    join(claimers);
+    claimers.into_iter().for_each(|claimer| claimer.join().unwrap());
     check_at_rest();
 }
 

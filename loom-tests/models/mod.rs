@@ -22,8 +22,8 @@ use crate::arena::{ARENAS, Arenas};
 use crate::large::{LARGE, Large};
 use crate::metadata;
 use crate::os::kernel;
-use crate::sync::model;
-use crate::tcache::{CACHES, Caches, PURGER, Purger};
+use crate::sync::model::{self, thread::mpsc};
+use crate::tcache::{self, CACHES, Caches, PURGER, Purger};
 use core::ptr;
 use std::vec::Vec;
 
@@ -35,8 +35,8 @@ pub struct Model {
     pub protocol: &'static str,
     /// The threads, the first included.
     pub threads: usize,
-    /// Preemptions a schedule may have, in CI and, as far as its time goes, in the deep set; none: every schedule is explored.
-    pub bounds: [Option<usize>; 2],
+    /// Preemptions a schedule may have in CI; none: every schedule is explored. For the deep set see `loom-tests/src/deep.rs`.
+    pub bound: Option<usize>,
     /// What must make it fail.
     pub control: Control,
     /// The first thread.
@@ -106,15 +106,47 @@ impl<F: FnOnce()> Body<F> {
 }
 
 /// A thread of the program, with the C library's end of a thread.
-fn spawn<R>(body: impl FnOnce() -> R + 'static) -> model::thread::JoinHandle<()> {
-    let body = Body(|| drop(body()));
-    model::thread::spawn(move || {
-        body.run();
-        kernel::thread_ends();
-    })
+struct Thread {
+    thread: model::thread::JoinHandle<()>,
+    /// Lets it end, where threads begin and end one at a time.
+    may_end: Option<mpsc::Sender<()>>,
 }
 
-fn join<const N: usize>(threads: [model::thread::JoinHandle<()>; N]) {
+impl Thread {
+    fn join(self) -> std::thread::Result<()> {
+        if let Some(may_end) = self.may_end {
+            may_end.send(()).unwrap();
+        }
+        self.thread.join()
+    }
+}
+
+/// Begins a thread. In phases it has its cache when this returns, and ends when it is joined, so that what runs side by side is its
+/// body alone.
+fn spawn<R>(body: impl FnOnce() -> R + 'static) -> Thread {
+    let body = Body(|| drop(body()));
+    if !model::is_in_phases() {
+        let thread = model::thread::spawn(move || {
+            body.run();
+            kernel::thread_ends();
+        });
+        return Thread { thread, may_end: None };
+    }
+    let (say, is_ready) = mpsc::channel();
+    let (may_end, end) = mpsc::channel();
+    let whole = Body(move || {
+        assert!(tcache::start());
+        say.send(()).unwrap();
+        body.run();
+        end.recv().unwrap();
+        kernel::thread_ends();
+    });
+    let thread = model::thread::spawn(move || whole.run());
+    is_ready.recv().unwrap();
+    Thread { thread, may_end: Some(may_end) }
+}
+
+fn join<const N: usize>(threads: [Thread; N]) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 

@@ -12,7 +12,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[|| Model {
     name: "options_are_as_the_environment_says_or_as_they_were",
     protocol: "options",
     threads: 3,
-    bounds: [Some(2), Some(3)],
+    bound: Some(2),
     control: Control::Bug("options are read by everyone who asks"),
     body,
 }];
@@ -48,6 +48,7 @@ fn body() {
             if OPTIONS.read_environment() {
                 read.set(read.get() + 1);
             }
+            assert_eq!(os::page_size(), 4096);
         })
     });
     assert!(matches!(OPTIONS.arenas(), None | Some(2)));

@@ -6,23 +6,32 @@ use super::{Control, Model, spawn};
 use crate::heap;
 use crate::large::LARGE;
 use crate::os::kernel;
+use crate::size_class::SizeClass;
 use crate::sync::model::thread;
-use crate::tcache::{self, PURGER};
+use crate::tcache::{self, CACHES, PURGER};
 
 pub(super) const MODELS: &[fn() -> Model] = &[
     || Model {
         name: "what_is_put_while_the_purger_falls_asleep_is_returned_all_the_same",
         protocol: "purger",
         threads: 2,
-        bounds: [Some(2), Some(3)],
+        bound: Some(2),
         control: Control::Bug("the purger falls asleep without another look"),
         body: put_and_sleep,
+    },
+    || Model {
+        name: "a_chain_that_is_sent_while_the_purger_falls_asleep_is_settled_all_the_same",
+        protocol: "purger",
+        threads: 2,
+        bound: Some(2),
+        control: Control::Bug("whoever sends a chain does not pass by the gate"),
+        body: send_and_sleep,
     },
     || Model {
         name: "the_purger_ends_with_the_last_thread_that_has_a_cache",
         protocol: "purger",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bound: Some(1),
         control: Control::Bug("the purger stays when all have gone"),
         body: last_thread,
     },
@@ -30,7 +39,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         name: "whoever_ends_the_purger_waits_for_the_thread_that_another_started",
         protocol: "purger",
         threads: 3,
-        bounds: [Some(1), Some(2)],
+        bound: Some(1),
         control: Control::Relaxed("src/tcache/purger.rs", "self.state.compare_exchange(STARTING, next", 0),
         body: ended_by_another,
     },
@@ -69,6 +78,24 @@ fn put_and_sleep() {
     PURGER.end_for_good();
     // A thread that started now would be waited for in vain.
     PURGER.start_if_wanted();
+}
+
+fn send_and_sleep() {
+    // A cache that no thread has any more, with a block out, and not seen for a while.
+    assert!(tcache::start());
+    let own = kernel::stand_still();
+    let block = allocate(PAGE);
+    kernel::thread_ends();
+    drop(kernel::stand_still());
+    kernel::go_on(own);
+    kernel::set_clock(1_000_000);
+    begin();
+    free(block);
+    tcache::send_off();
+    let class = SizeClass::of(PAGE).unwrap();
+    await_purger(|| CACHES.iter().all(|cache| cache.ledger(class).arrivals == 0));
+    PURGER.end_for_good();
+    check_at_rest();
 }
 
 fn ended_by_another() {

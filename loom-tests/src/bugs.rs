@@ -314,10 +314,25 @@ const BUGS: &[Bug] = &[
         name: "every thread that finds the soft limit crossed heeds it",
         file: "src/limit.rs",
         changes: &[(
-            "Ordering::Relaxed, Ordering::Relaxed).is_err() {",
-            "Ordering::Relaxed, Ordering::Relaxed).is_err() && !BUG {",
+            "Ordering::Acquire, Ordering::Relaxed).is_err() {",
+            "Ordering::Acquire, Ordering::Relaxed).is_err() && !BUG {",
         )],
         model: "a_soft_limit_that_is_crossed_is_heeded_once",
+    },
+    Bug {
+        name: "a chain that is in the way is dropped",
+        file: "src/tcache/outbox.rs",
+        changes: &[(
+            "in_the_way = self.take(place);",
+            "in_the_way = self.take(place).filter(|parcel| !BUG || parcel.owner == owner);",
+        )],
+        model: "chains_of_three_owners_that_want_one_place_of_an_outbox_all_come_home",
+    },
+    Bug {
+        name: "whoever sends a chain does not pass by the gate",
+        file: "src/tcache/purger.rs",
+        changes: &[("drop(self.gate.lock());", "if !BUG { drop(self.gate.lock()); }")],
+        model: "a_chain_that_is_sent_while_the_purger_falls_asleep_is_settled_all_the_same",
     },
     Bug {
         name: "the purger falls asleep without another look",

@@ -26,6 +26,12 @@ pub struct Check {
     /// A seeded bug.
     #[arg(long, default_value = "")]
     pub bug: String,
+    /// Whether locks are wholes; see `src/sync/whole_locks.rs`.
+    #[arg(long)]
+    pub whole_locks: bool,
+    /// Whether the model's threads begin and end one at a time.
+    #[arg(long)]
+    pub in_phases: bool,
     /// Exploring ends after so many seconds; what is left is then unexplored.
     #[arg(long, default_value = "3600")]
     pub seconds: u64,
@@ -54,10 +60,10 @@ impl Mode {
         }
     }
 
-    /// The bound that counts in this mode in CI: led accesses have twice as many places for a switch.
+    /// The bound that counts in this mode in CI: led accesses have more places for a switch.
     pub fn bound(self, model: &Model) -> Option<usize> {
-        let bound = model.bounds[0];
-        if self == Self::Led { Some(bound.map_or(1, |bound| bound.min(1))) } else { bound }
+        let led = || Some(model.bound.map_or(3, |bound| bound.saturating_sub(1).max(1)));
+        if self == Self::Led { led() } else { model.bound }
     }
 
     fn loads(self) -> Loads {
@@ -94,10 +100,19 @@ pub fn model_named(name: &str) -> Model {
     terrace::models::all().into_iter().find(|model| model.name == name).unwrap_or_else(|| panic!("no model {name}"))
 }
 
+/// What stands in for something while a model runs.
+const STAND_INS: [&str; 5] = [
+    "src/sync/model.rs",
+    "src/sync/model/atomics.rs",
+    "src/sync/orders.rs",
+    "src/sync/whole_locks.rs",
+    "src/os/kernel.rs",
+];
+
 /// The path of a source as it is known from the repository's root; `None` for what is no part of what ships.
 pub fn shipped(file: &str) -> Option<&str> {
     let inside = &file[file.rfind("src/").filter(|_| !file.contains("loom-tests/"))?..];
-    (!matches!(inside, "src/sync/model.rs" | "src/os/kernel.rs")).then_some(inside)
+    (!STAND_INS.contains(&inside)).then_some(inside)
 }
 
 fn parse(weaken: &str) -> Weakened {
@@ -115,11 +130,18 @@ pub fn in_this_process(check: Check) -> ExitCode {
     let model = model_named(&check.name);
     model::set_behaviour(Behaviour {
         loads: check.mode.loads(),
+        whole_locks: check.whole_locks,
+        in_phases: check.in_phases,
         weakened: check.weaken.as_deref().map(parse),
         bug: check.bug,
     });
     model::enlarge_pools(check.pools);
-    let complete = explore(model.body, check.mode, check.bound, Duration::from_secs(check.seconds));
+    let complete = explore(
+        model.body,
+        check.mode != Mode::Plain || check.whole_locks,
+        check.bound,
+        Duration::from_secs(check.seconds),
+    );
     println!("executions {} {complete}", model::executions());
     for ((file, line, argument, ordering), _) in model::sites() as Vec<(Site, u64)> {
         if let Some(file) = shipped(file) {
@@ -130,13 +152,13 @@ pub fn in_this_process(check: Check) -> ExitCode {
 }
 
 #[cfg(shuttle)]
-fn explore(_: fn(), _: Mode, _: Option<usize>, _: Duration) -> bool {
+fn explore(_: fn(), _: bool, _: Option<usize>, _: Duration) -> bool {
     panic!("built for random schedules: only `crowds` runs");
 }
 
-/// Whether every schedule was explored within the time. The first round, of one preemption, shows which words are contested.
+/// Whether every schedule was explored within the time. The first rounds, of one preemption, show which words are contested.
 #[cfg(not(shuttle))]
-fn explore(body: fn(), mode: Mode, bound: Option<usize>, limit: Duration) -> bool {
+fn explore(body: fn(), in_rounds: bool, bound: Option<usize>, limit: Duration) -> bool {
     let round = |bound, limit| {
         let begun = Instant::now();
         let mut builder = loom::model::Builder::new();
@@ -148,48 +170,20 @@ fn explore(body: fn(), mode: Mode, bound: Option<usize>, limit: Duration) -> boo
         builder.check(move || terrace::models::execute(body));
         begun.elapsed() < limit
     };
-    if mode != Mode::Plain {
-        round(Some(1), limit.min(Duration::from_secs(1)));
-        model::next_round();
+    if in_rounds {
+        // Short ones until they find nothing more, so that the long one is seldom made again.
+        for _ in 0..6 {
+            round(Some(1), limit.min(Duration::from_secs(1)));
+            if !model::next_round() {
+                break;
+            }
+        }
     }
     let mut complete = round(bound, limit);
-    while model::next_round() && mode != Mode::Plain {
+    while model::next_round() && in_rounds {
         complete = round(bound, limit);
     }
     complete
-}
-
-/// Explores a model as far as the time goes, after what CI explores: all schedules at once, where the model wants that, in half of
-/// the time; else one preemption more at a time. The check that was completed last, with its outcome.
-pub fn as_far_as_possible(model: &Model, first: &Check, done: Outcome, limit: Duration) -> (Check, Outcome) {
-    let wanted = model.bounds[1];
-    let begun = Instant::now();
-    let mut best = (first.clone(), done);
-    let Some(start) = first.bound.filter(|_| best.1.passed && best.1.complete) else { return best };
-    let attempt = |bound, limit: Duration| {
-        let check = Check { bound, seconds: limit.as_secs().max(1), ..first.clone() };
-        let outcome = elsewhere(&check, None);
-        let ends = !outcome.passed || outcome.complete;
-        (check, outcome, ends)
-    };
-    if wanted.is_none()
-        && let (check, outcome, true) = attempt(None, limit / 2)
-    {
-        return (check, outcome);
-    }
-    for bound in start + 1..=wanted.unwrap_or(usize::MAX) {
-        let Some(left) = limit.checked_sub(begun.elapsed()).filter(|left| left.as_secs() > 0) else { break };
-        let (check, outcome, ends) = attempt(Some(bound), left);
-        if !ends {
-            break;
-        }
-        let failed = !outcome.passed;
-        best = (check, outcome);
-        if failed {
-            break;
-        }
-    }
-    best
 }
 
 /// Makes the check in another process, with a program of its own (this one, unless said otherwise); again with larger pools if
@@ -213,6 +207,12 @@ fn once_elsewhere(check: &Check, program: Option<&Path>) -> Outcome {
     command.args(["--mode", check.mode.name()]);
     if let Some(bound) = check.bound {
         command.args(["--bound", &bound.to_string()]);
+    }
+    if check.whole_locks {
+        command.arg("--whole-locks");
+    }
+    if check.in_phases {
+        command.arg("--in-phases");
     }
     if let Some(weaken) = &check.weaken {
         command.args(["--weaken", weaken]);

@@ -5,11 +5,12 @@ mod bugs;
 mod check;
 #[cfg(shuttle)]
 mod crowds;
+mod deep;
 mod mutation;
 mod sources;
 mod table;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -20,25 +21,6 @@ struct Arguments {
     command: Command,
 }
 
-/// How far the models are explored.
-#[derive(Clone, Copy, Default, ValueEnum, PartialEq, Eq)]
-enum Set {
-    /// Within bounds that take some minutes in all.
-    #[default]
-    Ci,
-    /// All schedules of two threads, three preemptions of more, as far as the time goes.
-    Deep,
-}
-
-#[derive(Args, Default)]
-struct Depth {
-    #[arg(long, value_enum, default_value = "ci")]
-    set: Set,
-    /// In the deep set, the minutes that each model may take for each way to load.
-    #[arg(long, default_value = "20")]
-    minutes: f64,
-}
-
 #[derive(Subcommand)]
 enum Command {
     /// The models' names.
@@ -46,8 +28,6 @@ enum Command {
     /// All models, or those whose name contains a word, and their controls.
     Run {
         words: Vec<String>,
-        #[command(flatten)]
-        depth: Depth,
         /// Fill the table of docs/verification.md.
         #[arg(long)]
         write: bool,
@@ -60,9 +40,17 @@ enum Command {
     },
     /// All of it: the models, the orderings, the seeded bugs.
     All {
-        #[command(flatten)]
-        depth: Depth,
         /// Fill the tables of docs/verification.md.
+        #[arg(long)]
+        write: bool,
+    },
+    /// The deep set: all models, or those whose name contains a word, further than in CI.
+    Deep {
+        words: Vec<String>,
+        /// Exploring one model ends after so many minutes, and has then failed.
+        #[arg(long, default_value = "30")]
+        minutes: f64,
+        /// Fill the table of docs/verification.md.
         #[arg(long)]
         write: bool,
     },
@@ -92,15 +80,16 @@ fn main() -> ExitCode {
             }
             true
         }
-        Command::Run { words, depth, write } => table::run(&words, &depth, write).0,
+        Command::Run { words, write } => table::run(&words, write).0,
         Command::Mutate { file } => {
-            let (fine, proofs) = table::run(&[], &Depth::default(), false);
+            let (fine, proofs) = table::run(&[], false);
             fine && mutation::run(&proofs, &file)
         }
-        Command::All { depth, write } => {
-            let (fine, proofs) = table::run(&[], &depth, write);
+        Command::All { write } => {
+            let (fine, proofs) = table::run(&[], write);
             [fine, mutation::run(&proofs, ""), bugs::run()].iter().all(|&fine| fine)
         }
+        Command::Deep { words, minutes, write } => deep::run(&words, minutes, write),
         Command::Bugs => bugs::run(),
         #[cfg(shuttle)]
         Command::Crowds { executions } => crowds::run(executions),

@@ -1,10 +1,9 @@
 //! Runs the models with their controls, and fills the table of `docs/verification.md`.
 
-use super::check::{Check, Mode, Outcome, as_far_as_possible, elsewhere, side_by_side};
-use super::{Depth, Set, bugs, sources};
+use super::check::{Check, Mode, Outcome, elsewhere, side_by_side};
+use super::{bugs, sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 use terrace::models::{Control, Model};
 
 /// Operations that no model reaches, and why not.
@@ -18,8 +17,6 @@ struct Row {
     /// What CI explores, one for each mode.
     outcomes: Vec<Outcome>,
     checks: Vec<Check>,
-    /// How far the deep set came, one for each mode.
-    deepest: Vec<(Check, Outcome)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,9 +36,8 @@ fn control(model: &Model, bound: Option<usize>, seconds: u64) -> Option<Check> {
 }
 
 /// Whether all is well, and what was checked.
-pub fn run(words: &[String], depth: &Depth, write: bool) -> (bool, Vec<(Check, Outcome)>) {
+pub fn run(words: &[String], write: bool) -> (bool, Vec<(Check, Outcome)>) {
     assert!(!write || words.is_empty(), "only all models fill the tables");
-    let begun = Instant::now();
     let seconds = 300;
     let models: Vec<Model> = terrace::models::all()
         .into_iter()
@@ -74,35 +70,25 @@ pub fn run(words: &[String], depth: &Depth, write: bool) -> (bool, Vec<(Check, O
             }
             expected
         };
-        let (mut expected, what) = match part {
+        let (expected, what) = match part {
             Part::Proof => (outcome.passed && outcome.complete, check.mode.name()),
             Part::Control => (outcome.noticed(), "control"),
         };
-        expected = say(expected, what, &outcome, &check);
-        let mut deepest = None;
-        if depth.set == Set::Deep && part == Part::Proof {
-            let limit = Duration::from_secs_f64(depth.minutes * 60.0);
-            let (check, outcome) = as_far_as_possible(&models[number], &check, outcome.clone(), limit);
-            expected &= say(outcome.passed && outcome.complete, check.mode.name(), &outcome, &check);
-            deepest = Some((check, outcome));
-        }
-        (number, part, check, outcome, deepest, expected)
+        let expected = say(expected, what, &outcome, &check);
+        (number, part, check, outcome, expected)
     });
     let fine = outcomes.iter().all(|&(.., expected)| expected);
-    let mut rows: Vec<Row> = models
-        .into_iter()
-        .map(|model| Row { model, outcomes: Vec::new(), checks: Vec::new(), deepest: Vec::new() })
-        .collect();
-    for (number, part, check, outcome, deepest, _) in outcomes {
+    let mut rows: Vec<Row> =
+        models.into_iter().map(|model| Row { model, outcomes: Vec::new(), checks: Vec::new() }).collect();
+    for (number, part, check, outcome, _) in outcomes {
         if part == Part::Proof {
             rows[number].checks.push(check);
             rows[number].outcomes.push(outcome);
-            rows[number].deepest.extend(deepest);
         }
     }
     let covered = !words.is_empty() || everything_is_reached(&rows);
     if write {
-        fill(&rows, depth, begun.elapsed());
+        fill(&rows);
     }
     (fine && covered, rows.into_iter().flat_map(|row| row.checks.into_iter().zip(row.outcomes)).collect())
 }
@@ -126,7 +112,7 @@ fn everything_is_reached(rows: &[Row]) -> bool {
 }
 
 /// Puts a text between two marks of the page.
-fn put(page: &mut String, mark: &str, text: &str) {
+pub fn put(page: &mut String, mark: &str, text: &str) {
     let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- end of {mark} -->"));
     let from = page.find(&begin).unwrap_or_else(|| panic!("the page has no mark {mark}")) + begin.len();
     let to = page.find(&end).unwrap();
@@ -138,38 +124,13 @@ fn bound(bound: Option<usize>) -> String {
 }
 
 /// A bound in a few letters.
-fn short(bound: Option<usize>) -> String {
+pub fn short(bound: Option<usize>) -> String {
     bound.map_or("all".into(), |bound| bound.to_string())
 }
 
-/// How far the deep set came.
-fn deep(rows: &[Row], minutes: f64, took: Duration) -> String {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut text = format!(
-        "This table: {minutes} minutes at most for each model and way, {workers} at a time, {:.0} minutes in all.\n\n\
-         | protocol | what is proved | threads | plain | exchanges | led |\n|---|---|---:|---:|---:|---:|\n",
-        took.as_secs_f64() / 60.0
-    );
-    for row in rows {
-        let cell = |(check, outcome): &(Check, Outcome)| format!("{}: {}", short(check.bound), outcome.executions);
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            row.model.protocol,
-            row.model.name.replace('_', " "),
-            row.model.threads,
-            row.deepest.iter().map(cell).collect::<Vec<_>>().join(" | "),
-        );
-    }
-    text
-}
-
-fn fill(rows: &[Row], depth: &Depth, took: Duration) {
+fn fill(rows: &[Row]) {
     let path = sources::root().join("docs/verification.md");
     let mut page = std::fs::read_to_string(&path).unwrap();
-    if depth.set == Set::Deep {
-        put(&mut page, "deep", &deep(rows, depth.minutes, took));
-    }
     let mut text = String::from(
         "| protocol | what is proved | threads | bound | executions: plain | exchanges | led | control |\n|---|---|---:|---|---:|---:|---:|---|\n",
     );
@@ -187,7 +148,7 @@ fn fill(rows: &[Row], depth: &Depth, took: Duration) {
             row.model.protocol,
             row.model.name.replace('_', " "),
             row.model.threads,
-            bound(row.model.bounds[0]),
+            bound(row.model.bound),
             row.outcomes.iter().map(|outcome| outcome.executions.to_string()).collect::<Vec<_>>().join(" | "),
         );
     }

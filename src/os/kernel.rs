@@ -20,6 +20,9 @@ const SPACE: usize = 512 << 20;
 const BREAK: usize = 64 << 20;
 const PAGE: usize = 4096;
 
+/// Where the range lies, if the program has nothing there: what is computed of addresses is then the same each time.
+const PLACE: usize = 0x2000_0000_0000;
+
 /// Short ranges are cleared by hand, longer ones by the real kernel.
 const SHORT: usize = 64 << 10;
 
@@ -61,7 +64,7 @@ fn space() -> usize {
         // SAFETY: a fresh mapping.
         let start = unsafe {
             libc::mmap(
-                ptr::null_mut(),
+                at(PLACE),
                 SPACE + align,
                 PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -391,6 +394,29 @@ pub(crate) fn fork(between: impl FnOnce(), side: Side) {
     handlers.iter().rev().for_each(|(prepare, _, _)| prepare());
     between();
     handlers.iter().for_each(|(_, parent, child)| if side == Side::Parent { parent() } else { child() });
+}
+
+/// A thread that stands still: its slot, and the values of its keys.
+#[must_use]
+pub(crate) struct Standing(Option<usize>, Vec<(usize, usize)>);
+
+/// Has the calling thread stand still, and go on as a new one.
+pub(crate) fn stand_still() -> Standing {
+    let number = model::thread_number();
+    KERNEL.with_borrow_mut(|kernel| {
+        let values = kernel.values.extract_if(|&(thread, _), _| thread == number);
+        let values = values.map(|((_, key), value)| (key, value)).collect();
+        Standing(kernel.slots.remove(&number), values)
+    })
+}
+
+/// Has the calling thread go on as one that stood still.
+pub(crate) fn go_on(standing: Standing) {
+    let number = model::thread_number();
+    KERNEL.with_borrow_mut(|kernel| {
+        kernel.slots.extend(standing.0.map(|slot| (number, slot)));
+        kernel.values.extend(standing.1.into_iter().map(|(key, value)| ((number, key), value)));
+    });
 }
 
 /// The calling thread's slot, null at first.

@@ -9,6 +9,10 @@ pub mod model;
 mod mutex;
 mod once;
 mod operand;
+#[cfg(loom)]
+mod orders;
+#[cfg(loom)]
+mod whole_locks;
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -23,17 +23,21 @@
 //!
 //! With `cfg(shuttle)` as well, shuttle takes loom's place: schedules at random, no orderings, no races.
 
+use super::orders::{self, Access, Fact};
 use core::cell::Cell as Plain;
-use core::marker::PhantomData;
 use core::panic::Location;
 use core::ptr;
 pub use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::vec::Vec;
+
+mod atomics;
+
+pub(crate) use atomics::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 #[cfg(not(shuttle))]
 use loom::thread as engine;
@@ -41,9 +45,16 @@ use loom::thread as engine;
 use shuttle::thread as engine;
 
 #[cfg(not(shuttle))]
-use loom::sync::{Condvar, Mutex, atomic::AtomicUsize as Word};
+use loom::sync::{Condvar, MutexGuard};
+#[cfg(not(shuttle))]
+pub(super) use loom::sync::{Mutex, atomic::AtomicUsize as Word};
 #[cfg(shuttle)]
-use shuttle::sync::{Condvar, Mutex, atomic::AtomicUsize as Word};
+use shuttle::sync::{Condvar, MutexGuard};
+#[cfg(shuttle)]
+pub(super) use shuttle::sync::{Mutex, atomic::AtomicUsize as Word};
+
+/// The right to a lock of the engine's.
+pub(super) type Guard<'a> = MutexGuard<'a, ()>;
 
 #[cfg(not(shuttle))]
 type Tracker = loom::cell::UnsafeCell<()>;
@@ -67,8 +78,12 @@ pub enum Loads {
 pub struct Behaviour {
     /// How loads are made.
     pub loads: Loads,
+    /// Whether locks are wholes; see `whole_locks.rs`.
+    pub whole_locks: bool,
     /// The operation that is weakened, if one is.
     pub weakened: Option<Weakened>,
+    /// Whether the threads of a model begin and end one at a time.
+    pub in_phases: bool,
     /// The seeded bug that is switched on, if one is, in a copy of the sources that has them.
     pub bug: std::string::String,
 }
@@ -97,8 +112,12 @@ pub type Site = (&'static str, u32, usize, &'static str);
 #[derive(Default)]
 struct Execution {
     atomics: BTreeMap<usize, Rc<Word>>,
-    /// The words that lead the accesses of those.
-    leaders: BTreeMap<usize, Rc<Word>>,
+    /// The words that lead the accesses of those, by address and reader.
+    leaders: BTreeMap<(usize, usize), Rc<Word>>,
+    /// What each thread added to a sum that nobody reads meanwhile.
+    parts: BTreeMap<(usize, usize), Rc<Word>>,
+    /// The words whose accesses have one order anyway.
+    plain: BTreeMap<usize, usize>,
     spare_atomics: Vec<Rc<Word>>,
     #[cfg(not(shuttle))]
     cells: BTreeMap<usize, Rc<Tracker>>,
@@ -106,6 +125,7 @@ struct Execution {
     spare_cells: Vec<Rc<Tracker>>,
     sleepers: BTreeMap<usize, Arc<Bucket>>,
     spare_buckets: Vec<Arc<Bucket>>,
+    /// The threads' numbers, from 1, in the order in which they were begun.
     threads: HashMap<engine::ThreadId, usize>,
     /// Threads that were begun and not joined.
     running: usize,
@@ -135,8 +155,6 @@ std::thread_local! {
     static COUNT: Plain<usize> = const { Plain::new(0) };
     static LAST_COUNT: Plain<usize> = const { Plain::new(0) };
     static MOST: Plain<(usize, usize)> = const { Plain::new((ATOMICS, CELLS)) };
-    /// The words that some thread wrote while others ran: in the rounds before, and in this one.
-    static CONTESTED: RefCell<(HashSet<usize>, HashSet<usize>)> = RefCell::default();
     /// How often the pools were doubled.
     static ENLARGED: Plain<u32> = const { Plain::new(0) };
 }
@@ -145,18 +163,14 @@ std::thread_local! {
 pub fn set_behaviour(behaviour: Behaviour) {
     BEHAVIOUR.set(behaviour);
     SITES.take();
-    CONTESTED.take();
+    orders::forget();
     COUNT.set(0);
     MOST.set((ATOMICS, CELLS));
 }
 
 /// Begins a round: what the last one found out counts from now on. `false` if that is nothing.
 pub fn next_round() -> bool {
-    let more = CONTESTED.with_borrow_mut(|(known, found)| {
-        let before = known.len();
-        known.extend(found.drain());
-        known.len() > before
-    });
+    let more = orders::learn();
     LAST_COUNT.set(COUNT.replace(0));
     enlarge_pools(ENLARGED.get());
     more
@@ -177,7 +191,21 @@ pub fn enlarge_pools(times: u32) {
     MOST.set((ATOMICS << times, CELLS << times));
 }
 
-fn used_up(pool: &str) -> ! {
+/// How often the pools were doubled.
+pub(super) fn enlarged() -> u32 {
+    ENLARGED.get()
+}
+
+/// Whether the threads of a model begin and end one at a time.
+pub(crate) fn is_in_phases() -> bool {
+    BEHAVIOUR.with_borrow(|behaviour| behaviour.in_phases)
+}
+
+pub(super) fn locks_are_whole() -> bool {
+    BEHAVIOUR.with_borrow(|behaviour| behaviour.whole_locks)
+}
+
+pub(super) fn used_up(pool: &str) -> ! {
     panic!("the pool of {pool} is too small for this model");
 }
 
@@ -203,19 +231,23 @@ pub(crate) fn begin() {
     };
     let _ = cells;
     drop(EXECUTION.replace(execution));
+    super::whole_locks::begin();
+    orders::begin();
+    let _ = thread_number();
     SPINS.set(0);
     COUNT.set(COUNT.get() + 1);
 }
 
 /// Ends an execution: what it used is given up while loom still knows it.
 pub(crate) fn end() {
+    super::whole_locks::end();
     let execution = EXECUTION.take();
     #[cfg(not(shuttle))]
     if COUNT.get() == 1 {
         // Other schedules may use some more.
         let with_reserve = |used: usize| (used + used / 2 + 16) << ENLARGED.get();
         MOST.set((
-            with_reserve(execution.atomics.len() + execution.leaders.len()),
+            with_reserve(execution.atomics.len() + execution.leaders.len() + execution.parts.len()),
             with_reserve(execution.cells.len()),
         ));
     }
@@ -234,9 +266,12 @@ pub fn keep<T: 'static>(value: T) -> &'static T {
     unsafe { &*address }
 }
 
-/// The number of the calling thread: from 1, in the order in which they first ask.
+/// The number of the calling thread.
 pub(crate) fn thread_number() -> usize {
-    let id = engine::current().id();
+    number_of(engine::current().id())
+}
+
+fn number_of(id: engine::ThreadId) -> usize {
     EXECUTION.with_borrow_mut(|execution| {
         let next = execution.threads.len() + 1;
         *execution.threads.entry(id).or_insert(next)
@@ -248,8 +283,12 @@ const NEVER: usize = 0x5EED_5EED_5EED_5EED;
 
 /// Threads of a model.
 pub mod thread {
-    use super::{EXECUTION, engine};
+    use super::{EXECUTION, engine, number_of};
     pub use engine::yield_now;
+    #[cfg(not(shuttle))]
+    pub use loom::sync::mpsc;
+    #[cfg(shuttle)]
+    pub use shuttle::sync::mpsc;
 
     /// The right to wait for a thread's end.
     pub struct JoinHandle<T>(engine::JoinHandle<T>);
@@ -260,7 +299,9 @@ pub mod thread {
         T: Send,
     {
         EXECUTION.with_borrow_mut(|execution| execution.running += 1);
-        JoinHandle(engine::spawn(body))
+        let thread = engine::spawn(body);
+        number_of(thread.thread().id());
+        JoinHandle(thread)
     }
 
     impl<T> JoinHandle<T> {
@@ -273,35 +314,98 @@ pub mod thread {
     }
 }
 
-/// Whether the order of the accesses of a word matters, as far as is known.
-fn is_contested(address: usize) -> bool {
-    CONTESTED.with_borrow(|(known, _)| known.contains(&address)) || is_kept(address)
-}
-
-fn is_kept(address: usize) -> bool {
+pub(super) fn is_kept(address: usize) -> bool {
     EXECUTION.with_borrow(|execution| execution.kept_at.iter().any(|&(start, end)| (start..end).contains(&address)))
 }
 
-/// Notes that a word is written, if other threads run.
-fn note_write(address: usize) {
-    if EXECUTION.with_borrow(|execution| execution.running > 0) && !is_contested(address) {
-        CONTESTED.with_borrow_mut(|(_, found)| found.insert(address));
+/// Whether several threads run.
+pub(super) fn several_run() -> bool {
+    EXECUTION.with_borrow(|execution| execution.running > 0)
+}
+
+/// A compare-exchange that changes nothing, but has its place among all accesses of the word.
+pub(super) fn exchange_nothing(word: &Word) {
+    let _ = word.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// Makes the exchanges that lead an access: each reader of a word has one of its own, so that two loads have no order; who writes
+/// passes by those of all other readers. Whether there was one.
+fn lead(address: usize, access: Access) -> bool {
+    if loads() != Loads::Led {
+        return false;
     }
+    let own = thread_number();
+    if access == Access::Read {
+        orders::note(Fact::ReadBy(address, own));
+    }
+    if !orders::is_contested(address) {
+        return false;
+    }
+    let readers: Vec<usize> = match access {
+        // Its address is another's in other executions: all that use it have one order.
+        _ if is_kept(address) => std::vec![0],
+        Access::Read => std::vec![own],
+        Access::Written => orders::readers(address).filter(|&thread| thread != own).collect(),
+    };
+    for &reader in &readers {
+        let leader = EXECUTION.with_borrow_mut(|execution| {
+            let Execution { leaders, spare_atomics, .. } = execution;
+            let made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
+            Rc::clone(leaders.entry((address, reader)).or_insert_with(made))
+        });
+        exchange_nothing(&leader);
+    }
+    !readers.is_empty()
 }
 
 fn atomic_at(address: usize) -> Rc<Word> {
     super::super::os::kernel::check_mapped(address);
-    let led = loads() == Loads::Led && is_contested(address);
-    let (word, leader) = EXECUTION.with_borrow_mut(|execution| {
-        let Execution { atomics, leaders, spare_atomics, .. } = execution;
-        let mut made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
-        let leader = led.then(|| Rc::clone(leaders.entry(address).or_insert_with(&mut made)));
-        (Rc::clone(atomics.entry(address).or_insert_with(made)), leader)
+    EXECUTION.with_borrow_mut(|execution| {
+        let Execution { atomics, spare_atomics, .. } = execution;
+        let made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
+        Rc::clone(atomics.entry(address).or_insert_with(made))
+    })
+}
+
+/// What the calling thread added to a sum.
+fn part_of(address: usize) -> Rc<Word> {
+    super::super::os::kernel::check_mapped(address);
+    let own = thread_number();
+    EXECUTION.with_borrow_mut(|execution| {
+        let Execution { parts, spare_atomics, .. } = execution;
+        let made = || spare_atomics.pop().unwrap_or_else(|| used_up("atomics"));
+        Rc::clone(parts.entry((address, own)).or_insert_with(made))
+    })
+}
+
+fn sum_of_parts(address: usize) -> usize {
+    let parts: Vec<_> = EXECUTION.with_borrow(|execution| {
+        execution.parts.range((address, 0)..=(address, usize::MAX)).map(|(_, part)| Rc::clone(part)).collect()
     });
-    if let Some(leader) = leader {
-        let _ = leader.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed);
+    parts.iter().fold(0, |sum, part| sum.wrapping_add(part.load(Ordering::Relaxed)))
+}
+
+/// Makes a write. If it was led, its order among the others is settled: loom need not try again.
+fn write<T>(was_led: bool, write: impl FnOnce() -> T) -> T {
+    #[cfg(not(shuttle))]
+    if was_led {
+        loom::stop_exploring();
+        let result = write();
+        loom::explore();
+        return result;
     }
-    word
+    let _ = was_led;
+    write()
+}
+
+/// Makes an operation of a word whose accesses have one order anyway: on a value that no schedule hangs on. It is the difference
+/// from the first value, as everywhere. `None` where the accesses have to be ordered.
+fn plainly<T>(address: usize, access: Access, operation: impl FnOnce(&mut usize) -> T) -> Option<T> {
+    if !locks_are_whole() || is_kept(address) || !orders::is_ordered_anyway(address, access) {
+        return None;
+    }
+    super::super::os::kernel::check_mapped(address);
+    EXECUTION.with_borrow_mut(|execution| Some(operation(execution.plain.entry(address).or_default())))
 }
 
 #[cfg(not(shuttle))]
@@ -319,7 +423,7 @@ fn tracker_at(address: usize) -> Rc<Tracker> {
 pub fn track_read<T>(place: *const T) {
     let _ = place;
     #[cfg(not(shuttle))]
-    if !std::thread::panicking() {
+    if !std::thread::panicking() && !orders::is_void() {
         tracker_at(place.addr()).with(|_| ());
     }
 }
@@ -329,7 +433,7 @@ pub fn track_read<T>(place: *const T) {
 pub fn track_write<T>(place: *const T) {
     let _ = place;
     #[cfg(not(shuttle))]
-    if !std::thread::panicking() {
+    if !std::thread::panicking() && !orders::is_void() {
         tracker_at(place.addr()).with_mut(|_| ());
     }
 }
@@ -338,7 +442,7 @@ pub fn track_write<T>(place: *const T) {
 pub(crate) fn track_clear(start: usize, len: usize, gone: bool) {
     let _ = (start, len, gone);
     #[cfg(not(shuttle))]
-    {
+    if !orders::is_void() {
         let range = start..start + len;
         let touched: Vec<_> = EXECUTION
             .with_borrow(|execution| execution.cells.range(range.clone()).map(|(_, cell)| Rc::clone(cell)).collect());
@@ -346,8 +450,9 @@ pub(crate) fn track_clear(start: usize, len: usize, gone: bool) {
     }
     if gone {
         EXECUTION.with_borrow_mut(|execution| {
+            execution.plain.retain(|address, _| !(start..start + len).contains(address));
             execution.atomics.retain(|address, _| !(start..start + len).contains(address));
-            execution.leaders.retain(|address, _| !(start..start + len).contains(address));
+            execution.leaders.retain(|(address, _), _| !(start..start + len).contains(address));
             #[cfg(not(shuttle))]
             execution.cells.retain(|address, _| !(start..start + len).contains(address));
         });
@@ -406,170 +511,6 @@ fn ordering_at(at: &'static Location<'static>, argument: usize, ordering: Orderi
 
 fn loads() -> Loads {
     BEHAVIOUR.with_borrow(|behaviour| behaviour.loads)
-}
-
-/// An atomic of any width; the width is that of the place, the arithmetic that of a machine word.
-macro_rules! atomic {
-    ($name:ident, $value:ty) => {
-        #[derive(Default)]
-        pub(crate) struct $name(core::cell::UnsafeCell<$value>);
-
-        // SAFETY: the place itself is only read; what changes is loom's.
-        unsafe impl Sync for $name {}
-
-        impl $name {
-            pub(crate) const fn new(value: $value) -> Self {
-                Self(core::cell::UnsafeCell::new(value))
-            }
-
-            fn address(&self) -> usize {
-                ptr::from_ref(self).addr()
-            }
-
-            fn word(&self) -> (Rc<Word>, usize) {
-                // SAFETY: nobody writes the place after it was made.
-                (atomic_at(self.address()), unsafe { *self.0.get() } as usize)
-            }
-
-            /// The word, about to be written.
-            fn written(&self) -> (Rc<Word>, usize) {
-                note_write(self.address());
-                self.word()
-            }
-
-            #[track_caller]
-            pub(crate) fn load(&self, ordering: Ordering) -> $value {
-                let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.word();
-                let stored = if loads() == Loads::Exchanges && is_contested(self.address()) {
-                    word.compare_exchange(NEVER, NEVER, ordering, ordering).unwrap_or_else(|stored| stored)
-                } else {
-                    word.load(ordering)
-                };
-                stored.wrapping_add(first) as $value
-            }
-
-            #[track_caller]
-            pub(crate) fn store(&self, value: $value, ordering: Ordering) {
-                let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.written();
-                word.store((value as usize).wrapping_sub(first), ordering);
-            }
-
-            #[track_caller]
-            #[allow(dead_code, reason = "not every width is swapped")]
-            pub(crate) fn swap(&self, value: $value, ordering: Ordering) -> $value {
-                let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.written();
-                word.swap((value as usize).wrapping_sub(first), ordering).wrapping_add(first) as $value
-            }
-
-            #[track_caller]
-            #[allow(dead_code, reason = "not every width is compared")]
-            pub(crate) fn compare_exchange(
-                &self,
-                current: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                let success = ordering_at(Location::caller(), 0, success);
-                let failure = ordering_at(Location::caller(), 1, failure);
-                let (word, first) = self.written();
-                let (current, new) = ((current as usize).wrapping_sub(first), (new as usize).wrapping_sub(first));
-                word.compare_exchange(current, new, success, failure)
-                    .map(|stored| stored.wrapping_add(first) as $value)
-                    .map_err(|stored| stored.wrapping_add(first) as $value)
-            }
-        }
-    };
-}
-
-atomic!(AtomicU8, u8);
-atomic!(AtomicU32, u32);
-atomic!(AtomicU64, u64);
-atomic!(AtomicUsize, usize);
-
-impl AtomicU32 {
-    /// What the kernel sees; no operation of the allocator's own.
-    fn peek(&self) -> u32 {
-        let (word, first) = self.word();
-        word.load(Ordering::Relaxed).wrapping_add(first) as u32
-    }
-}
-
-/// Sums wrap at the width of a machine word, so only words have them.
-macro_rules! sums {
-    ($name:ident, $value:ty) => {
-        impl $name {
-            #[track_caller]
-            pub(crate) fn fetch_add(&self, n: $value, ordering: Ordering) -> $value {
-                let ordering = ordering_at(Location::caller(), 0, ordering);
-                let (word, first) = self.written();
-                word.fetch_add(n as usize, ordering).wrapping_add(first) as $value
-            }
-        }
-    };
-}
-
-sums!(AtomicU64, u64);
-sums!(AtomicUsize, usize);
-
-impl AtomicUsize {
-    #[track_caller]
-    pub(crate) fn fetch_sub(&self, n: usize, ordering: Ordering) -> usize {
-        let ordering = ordering_at(Location::caller(), 0, ordering);
-        let (word, first) = self.written();
-        word.fetch_sub(n, ordering).wrapping_add(first)
-    }
-}
-
-/// A pointer; null, or with an address, when it begins.
-pub(crate) struct AtomicPtr<T>(AtomicUsize, PhantomData<*mut T>);
-
-// SAFETY: as for the atomic of the address.
-unsafe impl<T> Sync for AtomicPtr<T> {}
-// SAFETY: as above.
-unsafe impl<T> Send for AtomicPtr<T> {}
-
-impl<T> AtomicPtr<T> {
-    pub(crate) const fn new(value: *mut T) -> Self {
-        assert!(value.is_null(), "pointers begin as null");
-        Self(AtomicUsize::new(0), PhantomData)
-    }
-
-    fn pointer(address: usize) -> *mut T {
-        ptr::with_exposed_provenance_mut(address)
-    }
-
-    #[track_caller]
-    pub(crate) fn load(&self, ordering: Ordering) -> *mut T {
-        Self::pointer(self.0.load(ordering))
-    }
-
-    #[track_caller]
-    pub(crate) fn store(&self, value: *mut T, ordering: Ordering) {
-        self.0.store(value.expose_provenance(), ordering);
-    }
-
-    #[track_caller]
-    pub(crate) fn swap(&self, value: *mut T, ordering: Ordering) -> *mut T {
-        Self::pointer(self.0.swap(value.expose_provenance(), ordering))
-    }
-
-    #[track_caller]
-    pub(crate) fn compare_exchange_weak(
-        &self,
-        current: *mut T,
-        new: *mut T,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<*mut T, *mut T> {
-        self.0
-            .compare_exchange(current.addr(), new.expose_provenance(), success, failure)
-            .map(Self::pointer)
-            .map_err(Self::pointer)
-    }
 }
 
 /// A cell whose accesses are reported.

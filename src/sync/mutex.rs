@@ -71,11 +71,19 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        #[cfg(loom)]
+        if let Some(taken) = super::whole_locks::lock(&self.state) {
+            return Guard { lock: self, taken };
+        }
         let free = self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
         Guard { lock: self, taken: free || self.lock_contended() }
     }
 
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        #[cfg(loom)]
+        if let Some(taken) = super::whole_locks::try_lock(&self.state) {
+            return taken.then(|| Guard { lock: self, taken });
+        }
         let free = self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
         free.then(|| Guard { lock: self, taken: true })
     }
@@ -102,6 +110,10 @@ impl<T> Mutex<T> {
     }
 
     fn unlock(&self) {
+        #[cfg(loom)]
+        if super::whole_locks::unlock(&self.state) {
+            return;
+        }
         if self.state.swap(FREE, Ordering::Release) == CONTENDED {
             os::futex_wake_one(&self.state);
         }
@@ -119,6 +131,8 @@ impl<T> Mutex<T> {
 
     /// Makes the lock anew in the child, where the threads that slept on it do not exist.
     pub(crate) fn renew_in_child(&self) {
+        #[cfg(loom)]
+        super::whole_locks::renew(&self.state);
         // No other thread is there; those to come see what was before they were made.
         self.state.store(FREE, Ordering::Relaxed);
     }

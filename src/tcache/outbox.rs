@@ -19,8 +19,9 @@ const PLACES: usize = if cfg!(loom) { 2 } else { 512 };
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;
 const CHAIN_BYTES: usize = 16 << 10;
-/// A chain gets room for this many bytes at a time, or for one block.
-const STEP_BYTES: usize = 2 << 10;
+/// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
+/// fast path has room.
+const STEP_BYTES: usize = if cfg!(loom) { 8 << 10 } else { 2 << 10 };
 /// Bytes of room that all chains have been given, at most.
 const MAX_BYTES: usize = 1 << 20;
 
