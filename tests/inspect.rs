@@ -346,6 +346,9 @@ fn a_dump_shows_the_state_of_each_byte() {
     let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (live, freed) = (allocate(400), allocate(400));
     let bytes = std::ptr::with_exposed_provenance_mut::<u8>(live.0);
+    // Another test may have used the block.
+    // SAFETY: blocks of this class have 416 bytes.
+    unsafe { bytes.write_bytes(0, 416) };
     // SAFETY: the block has 400 bytes.
     unsafe { bytes.copy_from_nonoverlapping(b"water".as_ptr(), 5) };
     free(freed);
