@@ -265,6 +265,7 @@ program!(exhaustion, "exhaustion.c", [], {
 program!(dying_threads, "dying_threads.c", [], {
     destructors_of_keys_allocate_and_free_in_every_round;
     detached_threads_leave_their_blocks_to_others;
+    detached_threads_leave_no_memory_behind;
     what_a_thread_that_only_frees_frees_is_used_again;
     cancelled_threads_leave_their_blocks_to_others;
     thousands_of_short_threads_take_no_more_memory_than_their_blocks;

@@ -209,6 +209,7 @@ static void a_process_without_mappings_goes_on_or_is_told(void) {
     CHECK(resident() < 200 * MIB, "%zu MiB are resident", resident() / MIB);
 }
 
+#ifdef __GLIBC__ // It has mallopt and mallinfo2.
 // Half of the kernel's mappings stay the program's, however many large blocks there are and however they are freed.
 static void large_blocks_leave_half_of_the_mappings_to_the_program(void) {
     enum { USUAL = 65530, SIZE = MIB + 4096 };
@@ -242,6 +243,7 @@ static void large_blocks_leave_half_of_the_mappings_to_the_program(void) {
     malloc_trim(0);
     CHECK(resident() < 100 * MIB, "%zu MiB are resident", resident() / MIB);
 }
+#endif
 
 #define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
@@ -249,7 +251,9 @@ static const struct test_case CASES[] = {
     CASE(blocks_freed_under_a_limit_of_data_can_be_had_again_in_any_size),
     CASE(threads_that_run_out_of_memory_together_keep_their_blocks),
     CASE(a_process_without_mappings_goes_on_or_is_told),
+#ifdef __GLIBC__
     CASE(large_blocks_leave_half_of_the_mappings_to_the_program),
+#endif
 };
 
 int main(int argc, char **argv) {
