@@ -354,8 +354,11 @@ impl GeneralHeap {
         purged
     }
 
-    /// Whether there is a dirty run that no huge page keeps.
+    /// Whether there is a recent run, or a dirty one that no huge page keeps.
     pub(crate) fn has_something_to_return(&self) -> bool {
+        if !self.recent.is_empty() {
+            return true;
+        }
         let mut next = self.oldest.get();
         while let Some(run) = next {
             if !huge::keeps(Spot::of(run), run.pages()) {
@@ -666,9 +669,13 @@ mod tests {
         unsafe { run.start().write_bytes(0xAA, pages * PAGE) };
         heap.free(run);
         assert!(!heap.take(pages, 1, RunState::Medium).unwrap().zeroed);
+        assert!(!heap.has_something_to_return());
         heap.free(run);
+        assert!(heap.has_something_to_return(), "recent");
         assert_eq!(heap.purge(os::clock_ms(), u32::MAX, usize::MAX), 0, "nothing is that old");
+        assert!(heap.has_something_to_return(), "joined, and young");
         assert!(heap.purge(os::clock_ms() + 10, 0, usize::MAX) >= pages);
+        assert!(!heap.has_something_to_return());
         let again = heap.take(pages, 1, RunState::Medium).unwrap();
         assert!(again.zeroed);
         // SAFETY: as above.

@@ -17,6 +17,10 @@ impl Recent {
         Self { runs: [const { Cell::new(None) }; ROOM], count: Cell::new(0) }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.get() == 0
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.count.get() == ROOM
     }
