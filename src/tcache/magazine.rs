@@ -60,13 +60,6 @@ pub(crate) struct Magazine {
 
 const _: () = assert!(size_of::<Magazine>() == SizeClass::SCALE);
 
-/// Why a block could not be pushed.
-pub(crate) enum Refusal {
-    /// The block is on top already: it is being freed twice.
-    OnTop,
-    Full,
-}
-
 impl Magazine {
     pub(crate) const LAYOUT: MagazineLayout = MagazineLayout {
         size: size_of::<Self>() as u32,
@@ -90,22 +83,22 @@ impl Magazine {
         Some(block)
     }
 
-    /// Puts a block on top. A refusal as `Full` leaves the room one too small, which saves the fast path a step: the caller
-    /// makes good for it by `restore_room`.
+    /// Puts a block on top. Refuses one that is on top already, which is being freed twice, and any when there is no room;
+    /// that leaves the room one too small, which saves the fast path a step: the caller makes good for it by `restore_room`.
     #[inline(always)]
-    pub(crate) fn push(&self, block: BlockPtr) -> Result<(), Refusal> {
+    pub(crate) fn push(&self, block: BlockPtr) -> bool {
         let top = self.top.get();
         if top == Some(block) {
-            return Err(Refusal::OnTop);
+            return false;
         }
         let room = self.room.get() - 1;
         self.room.set(room);
         if room < 0 {
-            return Err(Refusal::Full);
+            return false;
         }
         block.set_next(top);
         self.top.set(Some(block));
-        Ok(())
+        true
     }
 
     /// Puts a block on top, for which there must be room.
@@ -117,7 +110,7 @@ impl Magazine {
         self.top.set(Some(block));
     }
 
-    /// Gives back the room that a push took which was refused as `Full`.
+    /// Gives back the room that a push took which was refused for the want of it.
     pub(crate) fn restore_room(&self) {
         self.room.set(self.room.get() + 1);
     }
@@ -206,8 +199,8 @@ mod tests {
         let class = SizeClass::of(16).unwrap();
         let magazine = with_room(class);
         let (a, b) = (block(), block());
-        assert!(magazine.push(a).is_ok());
-        assert!(magazine.push(b).is_ok());
+        assert!(magazine.push(a));
+        assert!(magazine.push(b));
         assert_eq!(magazine.pop(), Some(b));
         assert_eq!(magazine.pop(), Some(a));
         assert_eq!(magazine.pop(), None);
@@ -215,10 +208,12 @@ mod tests {
 
     #[test]
     fn a_block_is_refused_while_it_is_on_top() {
-        let magazine = with_room(SizeClass::of(16).unwrap());
+        let class = SizeClass::of(16).unwrap();
+        let magazine = with_room(class);
         let a = block();
-        assert!(magazine.push(a).is_ok());
-        assert!(matches!(magazine.push(a), Err(Refusal::OnTop)));
+        assert!(magazine.push(a));
+        assert!(!magazine.push(a));
+        assert_eq!((magazine.top(), magazine.count(class)), (Some(a), 1), "and nothing has changed");
     }
 
     #[test]
@@ -226,9 +221,9 @@ mod tests {
         let class = SizeClass::of(8192).unwrap();
         let magazine = with_room(class);
         for _ in 0..limit(class) {
-            assert!(magazine.push(block()).is_ok());
+            assert!(magazine.push(block()));
         }
-        assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
+        assert!(!magazine.push(block()));
         magazine.restore_room();
         assert!(!magazine.make_room(class, limit(class)));
         let list = magazine.unload(class, 0);
@@ -244,9 +239,9 @@ mod tests {
         assert_eq!(magazine.unload(class, 3).count, 0);
         for granted in [3, 1] {
             for _ in 0..granted {
-                assert!(magazine.push(block()).is_ok());
+                assert!(magazine.push(block()));
             }
-            assert!(matches!(magazine.push(block()), Err(Refusal::Full)));
+            assert!(!magazine.push(block()));
             magazine.restore_room();
             assert!(!magazine.make_room(class, granted));
             assert_eq!(magazine.count(class), granted as usize);
@@ -261,10 +256,10 @@ mod tests {
         let a = block();
         for _ in 0..3 {
             for _ in 0..limit(class) {
-                assert!(magazine.push(a).is_ok());
+                assert!(magazine.push(a));
                 assert_eq!(magazine.pop(), Some(a));
             }
-            assert!(matches!(magazine.push(a), Err(Refusal::Full)));
+            assert!(!magazine.push(a));
             magazine.restore_room();
             assert!(magazine.make_room(class, limit(class)));
             assert_eq!(magazine.count(class), 0);

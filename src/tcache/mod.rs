@@ -59,7 +59,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
-use magazine::{List, Magazine, Refusal, limit};
+use magazine::{List, Magazine, limit};
 use outbox::{Gathered, Outbox, Parcel};
 use slab_sets::{Holdings, SlabSets};
 
@@ -192,9 +192,9 @@ pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
     let block = unsafe { BlockPtr::from_start(start) };
     // SAFETY: live blocks lie in registered segments.
     if unsafe { descriptor.is_owned_by(cache.owner()) } {
-        if let Err(refusal) = cache.magazine(class).push(block) {
+        if !cache.magazine(class).push(block) {
             cold_path();
-            push_known_slow(block, class, refusal);
+            push_known_slow(block, class);
         }
     } else {
         cold_path();
@@ -229,9 +229,9 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
     let class = unsafe { descriptor.slab() }.class();
     // SAFETY: it is a block's start, and the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
-    if let Err(refusal) = cache.magazine(class).push(block) {
+    if !cache.magazine(class).push(block) {
         cold_path();
-        push_slow(block, refusal);
+        push_slow(block);
     }
     true
 }
@@ -382,10 +382,10 @@ pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
 #[cold]
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn push_slow(block: BlockPtr, refusal: Refusal) {
+fn push_slow(block: BlockPtr) {
     // SAFETY: blocks lie in registered segments.
     let class = unsafe { slab_containing(block.start()) }.class();
-    push_known_slow(block, class, refusal);
+    push_known_slow(block, class);
 }
 
 /// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
@@ -393,13 +393,13 @@ fn push_slow(block: BlockPtr, refusal: Refusal) {
 #[cold]
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn push_known_slow(block: BlockPtr, class: SizeClass, refusal: Refusal) {
-    if matches!(refusal, Refusal::OnTop) {
-        // Nothing was done with the block yet.
-        return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
-    }
+fn push_known_slow(block: BlockPtr, class: SizeClass) {
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
+    if cache.magazine(class).top() == Some(block) {
+        // It is being freed twice, and nothing was done with it yet.
+        return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
+    }
     // The refused push took of the room.
     cache.magazine(class).restore_room();
     if cache.renew_room(class) {
@@ -582,8 +582,8 @@ impl ThreadCache {
     fn push_own(&'static self, class: SizeClass, block: BlockPtr) {
         // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
         // allocator, which filled it.
-        if let Err(refusal) = self.magazine(class).push(block) {
-            push_known_slow(block, class, refusal);
+        if !self.magazine(class).push(block) {
+            push_known_slow(block, class);
         }
     }
 
