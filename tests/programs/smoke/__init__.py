@@ -39,10 +39,8 @@ PROGRAMS = {
         redis,
         nginx,
         postgres,
+        mariadb,
         compilers,
         cargo,
     )
 }
-
-# Programs that CI does not run: those of `--long`, whose packages stand in a list of their own.
-LONG = {module.PROGRAM.name: module.PROGRAM for module in (mariadb,)}
