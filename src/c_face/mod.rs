@@ -39,12 +39,11 @@ fn fail(error: i32) -> *mut u8 {
 /// `on_error` is called whenever a bug of the program was found.
 pub fn start(on_error: extern "C" fn()) {
     report::set_hook(on_error);
-    if tcache::start() {
-        heap::read_options();
-        statistics::register_exit_report();
-        attended::start();
-        PURGER.prepare_exit();
-    }
+    tcache::begin_process();
+    heap::read_options();
+    statistics::register_exit_report();
+    attended::start();
+    PURGER.prepare_exit();
 }
 
 /// What the library does when it is unloaded: threads that end later must not call into it. Their caches stay as they are.

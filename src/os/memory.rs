@@ -16,8 +16,9 @@ static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn page_size() -> usize {
     match PAGE_SIZE.load(Ordering::Relaxed) {
         0 => {
-            // SAFETY: sysconf of a known name has no preconditions.
-            let size = unsafe { kernel::sysconf(libc::_SC_PAGESIZE) } as usize;
+            // `sysconf` would tell as well, from 128 KiB of the C library that small programs do not touch otherwise.
+            // SAFETY: no preconditions.
+            let size = unsafe { kernel::getauxval(libc::AT_PAGESZ) } as usize;
             PAGE_SIZE.store(size, Ordering::Relaxed);
             size
         }

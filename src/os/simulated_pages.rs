@@ -6,7 +6,7 @@
 
 use core::ptr;
 pub(super) use libc::sbrk;
-use libc::{c_int, c_long, c_void, off_t, size_t};
+use libc::{c_int, c_ulong, c_void, off_t, size_t};
 
 /// The simulated size, in bytes.
 #[cfg(simulated_page = "16384")]
@@ -14,9 +14,9 @@ const PAGE: usize = 16 << 10;
 #[cfg(simulated_page = "65536")]
 const PAGE: usize = 64 << 10;
 
-pub(super) unsafe fn sysconf(name: c_int) -> c_long {
-    assert_eq!(name, libc::_SC_PAGESIZE, "only the page's size is simulated");
-    PAGE as c_long
+pub(super) unsafe fn getauxval(name: c_ulong) -> c_ulong {
+    assert_eq!(name, libc::AT_PAGESZ, "only the page's size is simulated");
+    PAGE as c_ulong
 }
 
 #[track_caller]

@@ -252,9 +252,9 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
     own().or_else(|| if ptr::eq(slot::get(), &NEWBORN) { attach() } else { None })
 }
 
-#[cold]
+/// Makes sure that the process is initialised; without a thread that allocates, that takes no memory.
 #[unsafe(link_section = ".text.terrace.common")]
-fn attach() -> Option<&'static ThreadCache> {
+pub(super) fn begin_process() {
     CACHES.process.call(|| {
         PURGER.begin_process();
         root::begin();
@@ -265,6 +265,12 @@ fn attach() -> Option<&'static ThreadCache> {
         }
         ARENAS.initialise(OPTIONS.source());
     });
+}
+
+#[cold]
+#[unsafe(link_section = ".text.terrace.common")]
+fn attach() -> Option<&'static ThreadCache> {
+    begin_process();
     let cache = CACHES.claim_dormant().or_else(|| CACHES.make())?;
     cache.farewells.set(0);
     cache.thread.store(os::thread_id(), Ordering::Relaxed);

@@ -285,6 +285,11 @@ pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
     slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)
 }
 
+/// Makes sure that the process is initialised. The calling thread gets its cache with its first block.
+pub(crate) fn begin_process() {
+    lifecycle::begin_process();
+}
+
 /// Makes sure that the calling thread has a cache, and so that the process is initialised; `false` when there is no memory.
 pub(crate) fn start() -> bool {
     lifecycle::own_or_attach().is_some()

@@ -48,6 +48,7 @@ impl ThreadCache {
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn settle(&'static self, list: List) {
         if list.head.is_none() {
             return;
@@ -163,6 +164,7 @@ impl ThreadCache {
 
     #[cold]
     #[inline(never)]
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         self.seen.store(now, Ordering::Relaxed);

@@ -265,6 +265,7 @@ impl ClassSlabs {
     }
 
     /// Puts a slab into the bin where it belongs now.
+    #[unsafe(link_section = ".text.terrace.common")]
     fn rebin(&self, slab: &'static Slab) {
         let bin = bin_for(slab);
         if bin == slab.bin() {

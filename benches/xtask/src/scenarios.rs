@@ -100,7 +100,7 @@ const IDLE_RUNS: usize = 5;
 const FRESH_TARGET: f64 = 1.1;
 
 /// What is reached where the leanest is the C library's own allocator, which needs no library beside it.
-const FRESH_LIMIT: f64 = 1.4;
+const FRESH_LIMIT: f64 = 1.35;
 
 /// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is compressed: to wait for a
 /// tenth of its usual time before it does.
