@@ -75,3 +75,42 @@ fn a_crowd_of_threads_that_touch_every_class_and_sleep_shares_a_bounded_amount()
     });
     terrace::set_option("thread_cache_bytes", &usize::MAX.to_string()).unwrap();
 }
+
+/// Blocks of the test below: four to a page.
+const BLOCK: usize = 1024;
+
+#[test]
+fn a_class_that_shrinks_while_blocks_at_random_are_replaced_leaves_most_of_its_pages() {
+    const MOST: usize = 16_384;
+    const LEAST: usize = MOST / 4;
+    let _alone = ONE_AT_A_TIME.lock();
+    let layout = Layout::from_size_align(BLOCK, 8).unwrap();
+    // SAFETY: the size is not zero.
+    let allocate = || unsafe { Terrace.alloc(layout) };
+    let mut blocks: Vec<*mut u8> = (0..MOST).map(|_| allocate()).collect();
+    let mut random = 1_u64;
+    while blocks.len() > LEAST {
+        // Of thirty that go, fewer than the thread has at hand, 27 are replaced.
+        for _ in 0..30 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let gone = blocks.swap_remove((random >> 33) as usize % blocks.len());
+            // SAFETY: the block is of this layout and given up.
+            unsafe { Terrace.dealloc(gone, layout) };
+        }
+        blocks.extend((0..27).map(|_| allocate()));
+    }
+    let pages: std::collections::BTreeSet<usize> = blocks.iter().map(|block| block.addr() / 4096).collect();
+    let held = blocks.len();
+    for block in blocks {
+        // SAFETY: as above.
+        unsafe { Terrace.dealloc(block, layout) };
+    }
+    // With survivors at random, two thirds of all pages would hold one.
+    assert!(
+        pages.len() <= MOST / 4 / 2,
+        "{} pages hold {} blocks, of {} that held {MOST}",
+        pages.len(),
+        held,
+        MOST / 4
+    );
+}

@@ -85,6 +85,8 @@ pub(crate) struct ThreadCache {
     slow_calls: Cell<u32>,
     /// When the thread last did its housekeeping, in milliseconds of the coarse clock.
     last_housekeeping: Cell<u64>,
+    /// Whether much of a class was free when that was looked at last; see `resettle_if_thin`.
+    thin: [Cell<bool>; size_class::COUNT],
     /// Classes that had a slow call since then.
     busy: [Cell<bool>; size_class::COUNT],
     /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
@@ -423,10 +425,12 @@ fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr
         // SAFETY: whoever freed the block gave it up.
         return unsafe { calls::free(block.start(), Caller::here()) };
     }
-    if !cache.magazine(class).make_room(class, cache.enlarge(class)) {
+    let most = cache.enlarge(class);
+    if !cache.magazine(class).make_room(class, most) {
         return cache.push_rotating(class, block);
     }
     cache.busy[class.index()].set(true);
+    cache.resettle_if_thin(class, most);
     cache.tick();
     cache.push_own(class, block);
 }
@@ -528,6 +532,7 @@ impl ThreadCache {
             ring: Cell::new(None),
             slow_calls: Cell::new(0),
             last_housekeeping: Cell::new(0),
+            thin: [const { Cell::new(false) }; size_class::COUNT],
             busy: [const { Cell::new(false) }; size_class::COUNT],
             farewells: Cell::new(0),
             inboxes: [const { Inbox::new() }; size_class::COUNT],
@@ -564,7 +569,11 @@ impl ThreadCache {
     #[inline(always)]
     fn renew_room(&self, class: SizeClass) -> bool {
         let most = limit(class);
-        if i32::from(self.grants[class.index()].get()) != most || OPTIONS.attended() || self.is_clock_next() {
+        if i32::from(self.grants[class.index()].get()) != most
+            || OPTIONS.attended()
+            || self.thin[class.index()].get()
+            || self.is_clock_next()
+        {
             return false;
         }
         let made = self.magazine(class).make_room(class, most);

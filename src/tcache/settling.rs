@@ -47,6 +47,21 @@ impl ThreadCache {
         self.note(class);
     }
 
+    /// Where much of a class is free, has what is freed go to its slab, and so what is allocated come from the fullest. Otherwise
+    /// the magazine hands out again what is freed anywhere, and a class that shrinks shrinks in all of its slabs.
+    /// The magazine of the class may hold `most` blocks.
+    pub(super) fn resettle_if_thin(&'static self, class: SizeClass, most: i32) {
+        let is_thin = self.slabs.lock().is_thin(class);
+        self.thin[class.index()].set(is_thin);
+        if is_thin {
+            let young = self.magazine(class).unload(class, most);
+            let old = self.take_old(class);
+            self.settle(young);
+            self.settle(old);
+            self.note(class);
+        }
+    }
+
     /// Puts the blocks of a list on the lists of their slabs.
     #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn settle(&'static self, list: List) {

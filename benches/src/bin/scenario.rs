@@ -1,21 +1,22 @@
-//! `scenario list | NAME [--scale FACTOR]`: plays a scenario on whichever `malloc` the dynamic linker found, and writes its
-//! figures and what was resident and live over time, as lines of JSON. With `--stats` the allocator's own `malloc_stats` follows
-//! on standard error.
+//! `scenario list | NAME [--scale FACTOR] [--hour SECONDS]`: plays a scenario on whichever `malloc` the dynamic linker found, and
+//! writes its figures and what was resident and live over time, as lines of JSON. An hour of `drift` takes a minute if not said
+//! otherwise.
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 use terrace_bench::process::provider;
-use terrace_bench::scenarios::stage::{OwnMemory, Stage};
+use terrace_bench::scenarios::stage::{HOUR, OwnMemory, Stage};
 use terrace_bench::scenarios::{self, SCENARIOS};
 
 #[global_allocator]
 static OWN: OwnMemory = OwnMemory;
 
-const USAGE: &str = "use: list | NAME [--scale FACTOR]";
+const USAGE: &str = "use: list | NAME [--scale FACTOR] [--hour SECONDS]";
 
-fn play(name: &str, scale: f64) -> Result<String, String> {
+fn play(name: &str, scale: f64, hour: Duration) -> Result<String, String> {
     let scenario = scenarios::find(name).ok_or(format!("there is no scenario {name}; see `list`"))?;
-    let stage = Stage::new(scale);
+    let stage = Stage::new(scale, hour);
     let figures = stage.watched(scenario.play);
     let mut text = format!("{{\"provider\": {:?}, \"figures\": [", provider());
     for (index, figure) in figures.iter().enumerate() {
@@ -47,19 +48,31 @@ fn play(name: &str, scale: f64) -> Result<String, String> {
 }
 
 fn run(arguments: &[&str]) -> Result<(), String> {
-    let (name, scale) = match *arguments {
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text} is not a number"));
+    let (name, mut rest) = match arguments {
         ["list"] => {
             SCENARIOS.iter().for_each(|it| println!("{{\"scenario\": {:?}, \"what\": {:?}}}", it.name, it.what));
             return Ok(());
         }
-        [name] => (name, 1.0),
-        [name, "--scale", scale] => (name, scale.parse().map_err(|_| format!("{scale} is not a number"))?),
-        _ => return Err(USAGE.into()),
+        [name, rest @ ..] => (*name, rest),
+        [] => return Err(USAGE.into()),
     };
+    let (mut scale, mut hour) = (1.0, HOUR);
+    while let [option, value, further @ ..] = rest {
+        match *option {
+            "--scale" => scale = number(value)?,
+            "--hour" => hour = Duration::try_from_secs_f64(number(value)?).map_err(|error| error.to_string())?,
+            _ => return Err(USAGE.into()),
+        }
+        rest = further;
+    }
+    if !rest.is_empty() {
+        return Err(USAGE.into());
+    }
     if !(scale > 0.0 && scale <= 16.0) {
         return Err(format!("{scale}: the scale must lie above zero, and be 16 at most"));
     }
-    println!("{}", play(name, scale)?);
+    println!("{}", play(name, scale, hour)?);
     Ok(())
 }
 

@@ -12,10 +12,16 @@ use std::time::{Duration, Instant};
 
 use super::held::PAGE;
 
-/// Between two looks of the watch.
+/// Between two looks of the watch, at least.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Looks that there is room for: ten minutes.
 const LOOKS: usize = 30_000;
+/// In an hour of a scenario the watch looks so often, at most.
+const LOOKS_IN_AN_HOUR: u32 = 3000;
+/// Who is less ahead of the pace does not wait.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+/// How long an hour of a scenario takes, if nobody says otherwise.
+pub const HOUR: Duration = Duration::from_secs(60);
 
 /// Bytes of the program's own tables, all of them in memory. Written by every thread that gets or gives back such memory, read by
 /// whoever looks; `Relaxed`, since it is a sum that nothing else hangs on.
@@ -95,6 +101,7 @@ impl Figure {
 pub struct Stage {
     /// Factor on the amounts of memory and work.
     pub scale: f64,
+    hour: Duration,
     begin: Instant,
     /// Resident bytes that are not the heap's: the program as it started. Written by the scenario, read by the watch; `Relaxed`,
     /// since nothing hangs on which look is the first with the new value.
@@ -105,10 +112,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage on which nothing has been allocated yet.
-    pub fn new(scale: f64) -> Self {
+    /// A stage on which nothing has been allocated yet, and on which an hour takes so long.
+    pub fn new(scale: f64, hour: Duration) -> Self {
         let stage = Self {
             scale,
+            hour,
             begin: Instant::now(),
             base: AtomicUsize::new(0),
             floor: AtomicUsize::new(0),
@@ -126,6 +134,14 @@ impl Stage {
     /// An amount, scaled; at least one.
     pub fn scaled(&self, amount: usize) -> usize {
         ((amount as f64 * self.scale) as usize).max(1)
+    }
+
+    /// Waits, if need be, until about so much of an hour is over that began then.
+    pub fn keep_pace(&self, begin: Instant, share: f64) {
+        let ahead = self.hour.mul_f64(share).saturating_sub(begin.elapsed());
+        if ahead >= LEAST_WAIT {
+            thread::sleep(ahead);
+        }
     }
 
     /// Sets what resident memory is to be compared with from now on.
@@ -168,7 +184,7 @@ impl Stage {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     self.look();
-                    thread::sleep(LOOK_EVERY);
+                    thread::sleep(LOOK_EVERY.max(self.hour / LOOKS_IN_AN_HOUR));
                 }
             });
             let result = play(self);
@@ -197,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_allocated_is_seen() {
-        let stage = Stage::new(1.0);
+        let stage = Stage::new(1.0, HOUR);
         let block = stage.watched(|stage| {
             let block = Held::new(64 << 20);
             stage.set_floor(5);

@@ -102,15 +102,16 @@ const FRESH_TARGET: f64 = 1.1;
 /// What is reached where the leanest is the C library's own allocator, which needs no library beside it.
 const FRESH_LIMIT: f64 = 1.35;
 
-/// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is compressed: to wait for a
-/// tenth of its usual time before it does.
+/// What an allocator is told. Where the process is idle: to return memory by itself. Where an hour is a minute: to wait for a
+/// sixtieth of its usual time before it does.
 fn environment(scenario: &str, allocator: &str) -> &'static [(&'static str, &'static str)] {
     match (scenario, allocator) {
         ("peak-idle", "terrace") => &[("TERRACE_BACKGROUND", "1")],
         ("peak-idle", "jemalloc") => &[("MALLOC_CONF", "background_thread:true")],
-        ("drift", "terrace") => &[("TERRACE_PURGE_DELAY_MS", "100")],
-        ("drift", "jemalloc") => &[("MALLOC_CONF", "dirty_decay_ms:1000")],
-        ("drift", "mimalloc-v3" | "mimalloc-v2") => &[("MIMALLOC_PURGE_DELAY", "100")],
+        ("drift", "terrace") => &[("TERRACE_PURGE_DELAY_MS", "17")],
+        ("drift", "jemalloc") => &[("MALLOC_CONF", "dirty_decay_ms:167")],
+        ("drift", "mimalloc-v3") => &[("MIMALLOC_PURGE_DELAY", "17")],
+        ("drift", "mimalloc-v2") => &[("MIMALLOC_PURGE_DELAY", "1")],
         _ => &[],
     }
 }
