@@ -199,6 +199,30 @@ fn the_header_is_valid_in_c_and_cpp_by_itself_and_after_the_system_s() {
 }
 
 #[test]
+fn a_prefix_may_have_a_space_in_it() {
+    let spaced = folder().join(format!("a prefix {}", std::process::id()));
+    let target = folder().parent().unwrap().join("release/terrace");
+    let (ordinary, program) = (prefix(), spaced.join("a program"));
+    assert_fine(&install(&target, &["--prefix", spaced.to_str().unwrap()]));
+    // As a makefile does: the shell takes the words apart.
+    let words = "-O1 -pthread -fno-builtin tests/c/linked.c $(pkg-config --cflags --libs terrace)";
+    let built = Command::new("sh")
+        .args(["-c", &format!(r#"eval "gcc {words}" '-o "$PROGRAM"'"#)])
+        .env("PKG_CONFIG_PATH", spaced.join("lib/pkgconfig"))
+        .env("PROGRAM", &program)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("a shell can be started");
+    assert_fine(&built);
+    let mut command = Command::new(&program);
+    command.arg("1").env("LD_LIBRARY_PATH", spaced.join("lib"));
+    assert_fine(&run_within(&mut command, TIME_LIMIT));
+    // Where there is none, nothing is in quotes.
+    assert_eq!(package(ordinary, &["--libs"]), [format!("-L{}", ordinary.join("lib").display()), "-lterrace".into()]);
+    fs::remove_dir_all(&spaced).unwrap();
+}
+
+#[test]
 fn a_package_s_files_do_not_mention_the_folder_they_are_put_together_in() {
     let destdir = folder().join(format!("destdir-{}", std::process::id()));
     let command = prefix().join("bin/terrace");

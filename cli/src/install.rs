@@ -69,6 +69,7 @@ fn put(place: &Path, mode: u32, content: &Content) -> io::Result<()> {
         .inspect_err(|_| drop(fs::remove_file(&draft)))
 }
 
+/// The pkg-config file. Paths are in quotes, since a prefix may have a space in it.
 fn package(prefix: &Path) -> String {
     format!(
         "prefix={}\n\
@@ -78,9 +79,9 @@ fn package(prefix: &Path) -> String {
          Name: terrace\n\
          Description: {}\n\
          Version: {}\n\
-         Libs: -L${{libdir}} -lterrace\n\
+         Libs: -L\"${{libdir}}\" -lterrace\n\
          Libs.private: -ldl -lpthread\n\
-         Cflags: -I${{includedir}}\n",
+         Cflags: -I\"${{includedir}}\"\n",
         prefix.display(),
         "A thread-caching, multi-arena memory allocator",
         env!("CARGO_PKG_VERSION"),
