@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod common;
 
-use common::{TIME_LIMIT, assert_fine, assert_reported, compile, folder, preloaded, run_within};
+use common::{PAGE, TIME_LIMIT, assert_fine, assert_reported, compile, folder, preloaded, run_within};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Output;
@@ -273,6 +273,7 @@ program!(dying_threads, "dying_threads.c", [], {
 
 program!(dying_threads_in_cpp, "dying_threads.cpp", [], {
     destructors_of_thread_local_objects_allocate_and_free;
+    destructors_of_thread_local_objects_run_after_the_cache_is_gone;
 });
 
 program!(forks, "forks.c", [], {
@@ -494,12 +495,6 @@ mod bad_calls {
     const MEDIUM: [(usize, usize); 2] = [(100_000, 102_400), (1_000_000, 1_003_520)];
     const LARGE: [(usize, usize); 2] =
         [(3_000_000, 3_000_000_usize.next_multiple_of(PAGE)), (80_000_000, 80_000_000_usize.next_multiple_of(PAGE))];
-    /// The kernel's page, simulated or not, in bytes.
-    const PAGE: usize = match () {
-        () if cfg!(simulated_page = "65536") => 65_536,
-        () if cfg!(simulated_page = "16384") => 16_384,
-        () => 4096,
-    };
 
     fn program() -> &'static PathBuf {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();

@@ -99,6 +99,12 @@ static inline uint64_t next_random(uint64_t *state) {
     return *state;
 }
 
+// The kernel's page in bytes, as the library sees it.
+static inline size_t page_size(void) {
+    const char *simulated = getenv("SIMULATED_PAGE");
+    return simulated ? strtoul(simulated, NULL, 10) : (size_t)sysconf(_SC_PAGESIZE);
+}
+
 // The process's size in bytes: of its addresses, and of what is in memory. Allocates nothing.
 static inline void process_size(size_t *address_space, size_t *resident) {
     char text[128] = {0};

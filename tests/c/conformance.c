@@ -419,7 +419,7 @@ static void all_of_the_usable_size_can_be_used(void) {
 static void valloc_and_pvalloc_keep_to_pages(void) {
     // Of each size several at a time: the first block of a slab, or a whole one, lies at a page by itself.
     enum { MANY = 5 };
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = page_size();
     for (size_t i = 0; i < COUNT(SIZES); i++) {
         size_t whole = (SIZES[i] + page - 1) / page * page;
         char *blocks[2 * MANY];

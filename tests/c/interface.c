@@ -359,7 +359,7 @@ static void the_private_names_of_the_c_library_are_the_same_heap(void) {
     int (*my_mallopt)(int, int) = (int (*)(int, int))in_the_library("__libc_mallopt");
     struct mallinfo (*my_mallinfo)(void) = (struct mallinfo(*)(void))in_the_library("__libc_mallinfo");
     for (size_t i = 0; i < COUNT(SIZES); i++) {
-        size_t size = SIZES[i], page = (size_t)sysconf(_SC_PAGESIZE);
+        size_t size = SIZES[i], page = page_size();
         void *blocks[] = {my_malloc(size), my_calloc(size, 1), my_realloc(malloc(8), size), my_memalign(256, size),
                           my_valloc(size), my_pvalloc(size), NULL};
         CHECK(my_posix_memalign(&blocks[6], 128, size) == 0, "%zu bytes", size);

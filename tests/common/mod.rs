@@ -10,6 +10,13 @@ use std::time::{Duration, Instant};
 /// How long a program may take, unless a test says otherwise: a deadlock is a failure, not a hang.
 pub const TIME_LIMIT: Duration = Duration::from_secs(300);
 
+/// The kernel's page, simulated or not, in bytes; the programs of the tests are told of a simulated one.
+pub const PAGE: usize = match () {
+    () if cfg!(simulated_page = "65536") => 65_536,
+    () if cfg!(simulated_page = "16384") => 16_384,
+    () => 4096,
+};
+
 /// A folder for this build's test files; it lies in cargo's target folder.
 pub fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -92,6 +99,9 @@ pub fn compile(source: &str, arguments: &[&str]) -> PathBuf {
 pub fn preloaded(path: &Path) -> Command {
     let mut command = program(path);
     command.env("LD_PRELOAD", library());
+    if cfg!(simulated_page) {
+        command.env("SIMULATED_PAGE", PAGE.to_string());
+    }
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TERRACE_") {
             command.env_remove(name);
