@@ -10,7 +10,7 @@ use crate::arena::{
     self, ARENAS, Descriptor, Growth, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, PageUse, Pages, Place, RunState,
     slab_containing, slice_index,
 };
-use crate::attended::{self, Caller, with_caller};
+use crate::attended::{self, Caller};
 use crate::history;
 use crate::large::LARGE;
 use crate::limit::LIMIT;
@@ -21,6 +21,7 @@ use crate::report::{self, Fault};
 use crate::size_class::{BYTE_TABLE_MAX, C_ALIGN, SizeClass, TABLE_MAX};
 use crate::sync::Cell;
 use crate::tcache::{self, CACHES, PURGER};
+use crate::with_caller;
 use core::ptr::{self, NonNull};
 
 /// Above this alignment, in bytes, a run of pages would waste much of a segment.
@@ -53,7 +54,7 @@ fn allocate_beyond_table(size: usize) -> *mut u8 {
     }
     match SizeClass::of(size) {
         Some(class) => tcache::allocate(class, size, C_ALIGN),
-        None => start_of(allocate_pages(size, C_ALIGN)),
+        None => allocate_pages(size, C_ALIGN),
     }
 }
 
@@ -85,8 +86,17 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
 pub(crate) fn allocate_aligned(size: usize, align: usize) -> *mut u8 {
     match SizeClass::of_layout(size, align) {
         Some(class) => tcache::allocate(class, size, align),
-        None => start_of(allocate_pages(size, align)),
+        None => allocate_pages(size, align),
     }
+}
+
+/// As [`allocate_aligned`], for a call that came from there.
+pub(crate) fn allocate_for(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if tcache::is_attended() {
+        let block = attended::allocate(size, align, SizeClass::of_layout(size, align), caller);
+        return start_of(block.map(|start| Fresh { start, zeroed: false }));
+    }
+    allocate_aligned(size, align)
 }
 
 fn start_of(fresh: Option<Fresh>) -> *mut u8 {
@@ -100,27 +110,66 @@ fn start_of(fresh: Option<Fresh>) -> *mut u8 {
 }
 
 /// Zeroed memory for a layout; null, with `errno` set, when there is none.
+#[inline]
 pub(crate) fn allocate_zeroed(size: usize, align: usize, class: Option<SizeClass>) -> *mut u8 {
-    let (start, zeroed) = match class {
-        Some(class) => (tcache::allocate(class, size, align), false),
-        None => match allocate_pages(size, align) {
-            Some(fresh) => (fresh.start.as_ptr(), fresh.zeroed),
-            None => (start_of(None), true),
-        },
-    };
-    if !start.is_null() && !zeroed {
-        // SAFETY: the block has at least `size` bytes, and nobody else knows it yet.
-        unsafe { start.write_bytes(0, size) };
+    let Some(class) = class else { return allocate_zeroed_pages(size, align) };
+    match tcache::take_at_hand(class) {
+        Some(start) => zeroed(start, size),
+        None => allocate_zeroed_slow(size, align, class),
     }
-    start
 }
 
-/// A run of pages, or a mapping.
-#[inline(never)]
+fn zeroed(start: NonNull<u8>, size: usize) -> *mut u8 {
+    // SAFETY: the block has at least `size` bytes, and nobody else knows it yet.
+    unsafe { start.write_bytes(0, size) };
+    start.as_ptr()
+}
+
+with_caller! {
+    /// As [`allocate_zeroed`], when no block is at hand.
+    fn allocate_zeroed_slow(size: usize, align: usize, class: SizeClass) -> *mut u8
+        => allocate_zeroed_from, ["rcx", "r8"], ["x3", "x4"]
+}
+
 #[unsafe(link_section = ".text.terrace.common")]
-fn allocate_pages(size: usize, align: usize) -> Option<Fresh> {
+extern "C" fn allocate_zeroed_from(
+    size: usize,
+    align: usize,
+    class: SizeClass,
+    frame: usize,
+    returns_to: usize,
+) -> *mut u8 {
+    let start = tcache::allocate_from(size, align, class, frame, returns_to);
+    NonNull::new(start).map_or(start, |start| zeroed(start, size))
+}
+
+with_caller! {
+    /// A run of pages, or a mapping, of zeroes.
+    fn allocate_zeroed_pages(size: usize, align: usize) -> *mut u8 => allocate_zeroed_pages_from, ["rdx", "rcx"], ["x2", "x3"]
+}
+
+#[unsafe(link_section = ".text.terrace.common")]
+extern "C" fn allocate_zeroed_pages_from(size: usize, align: usize, frame: usize, returns_to: usize) -> *mut u8 {
+    match allocate_pages_for(size, align, Caller { frame, returns_to }) {
+        Some(fresh) if !fresh.zeroed => zeroed(fresh.start, size),
+        fresh => start_of(fresh),
+    }
+}
+
+with_caller! {
+    /// A run of pages, or a mapping.
+    fn allocate_pages(size: usize, align: usize) -> *mut u8 => allocate_pages_from, ["rdx", "rcx"], ["x2", "x3"]
+}
+
+#[unsafe(link_section = ".text.terrace.common")]
+extern "C" fn allocate_pages_from(size: usize, align: usize, frame: usize, returns_to: usize) -> *mut u8 {
+    start_of(allocate_pages_for(size, align, Caller { frame, returns_to }))
+}
+
+#[inline(always)]
+fn allocate_pages_for(size: usize, align: usize, caller: Caller) -> Option<Fresh> {
     if tcache::is_attended() {
-        return attended::allocate(size, align, None, Caller::here()).map(|start| Fresh { start, zeroed: false });
+        return attended::allocate(size, align, None, caller).map(|start| Fresh { start, zeroed: false });
     }
     allocate_pages_plainly(size, align)
 }
@@ -231,6 +280,19 @@ extern "C" fn free_outside_from(address: *mut u8, frame: usize, returns_to: usiz
         report::bad_pointer("free", address, fault_outside(start));
     }
     tcache::tick();
+}
+
+/// As [`free`], for a call that came from there.
+///
+/// # Safety
+/// As for [`free`].
+pub(crate) unsafe fn free_for(start: NonNull<u8>, caller: Caller) {
+    if OPTIONS.attended() {
+        // SAFETY: the caller's promise.
+        return unsafe { attended::free(start, caller) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free(start.as_ptr()) };
 }
 
 /// As [`free`], out of line.
@@ -375,19 +437,59 @@ fn fault_inside(address: NonNull<u8>) -> Fault {
 ///
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
+#[inline(always)]
 pub(crate) unsafe fn reallocate_c(start: NonNull<u8>, size: usize) -> *mut u8 {
     if OPTIONS.attended() {
-        // SAFETY: the caller's promise.
-        let plain = || unsafe { reallocate_c_plainly(start, size) };
-        // SAFETY: the caller's promise.
-        return unsafe { attended::reallocate(start, size, C_ALIGN, plain) };
+        return reallocate_c_attended(start, size);
     }
     // SAFETY: the caller's promise.
-    unsafe { reallocate_c_plainly(start, size) }
+    unsafe { reallocate_c_unattended(start, size) }
 }
 
+/// As [`reallocate_c`], for a call that came from there.
+///
+/// # Safety
+/// As for [`reallocate_c`].
+pub(crate) unsafe fn reallocate_c_for(start: NonNull<u8>, size: usize, caller: Caller) -> *mut u8 {
+    if !OPTIONS.attended() {
+        // SAFETY: the caller's promise.
+        return unsafe { reallocate_c_unattended(start, size) };
+    }
+    let anew = || allocate_for(size, C_ALIGN, caller);
+    // SAFETY: what moved is freed, which the caller gives up.
+    let release = |old| unsafe { attended::free(old, caller) };
+    // SAFETY: the caller's promise.
+    let plain = || unsafe { reallocate_c_plainly(start, size, anew, release) };
+    // SAFETY: the caller's promise.
+    unsafe { attended::reallocate(start, size, C_ALIGN, caller, plain) }
+}
+
+with_caller! {
+    fn reallocate_c_attended(start: NonNull<u8>, size: usize) -> *mut u8 => reallocate_c_from, ["rdx", "rcx"], ["x2", "x3"]
+}
+
+extern "C" fn reallocate_c_from(start: NonNull<u8>, size: usize, frame: usize, returns_to: usize) -> *mut u8 {
+    // SAFETY: whoever called `realloc` gives the block up.
+    unsafe { reallocate_c_for(start, size, Caller { frame, returns_to }) }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+unsafe fn reallocate_c_unattended(start: NonNull<u8>, size: usize) -> *mut u8 {
+    // SAFETY: what moved is freed, which the caller gives up.
+    let release = |old: NonNull<u8>| unsafe { free(old.as_ptr()) };
+    // SAFETY: the caller's promise.
+    unsafe { reallocate_c_plainly(start, size, || allocate_c(size), release) }
+}
+
+/// Changes the size of a C block; `anew` allocates the block that it moves to, and `release` frees the one that it had.
 #[inline(always)]
-unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
+unsafe fn reallocate_c_plainly(
+    start: NonNull<u8>,
+    size: usize,
+    anew: impl FnOnce() -> *mut u8,
+    release: impl FnOnce(NonNull<u8>),
+) -> *mut u8 {
     let Some(block) = find("realloc", start) else {
         os::set_errno(libc::EINVAL);
         return ptr::null_mut();
@@ -408,13 +510,13 @@ unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
     {
         return moved.as_ptr();
     }
-    let new = allocate_c(size);
+    let new = anew();
     if new.is_null() && size <= block.usable_size() {
         // There is no memory for a smaller block; the one there is will do.
         return start.as_ptr();
     }
     // SAFETY: both blocks are the caller's, the new one of at least `size` bytes.
-    unsafe { move_block(start, new, block.usable_size().min(size)) }
+    unsafe { move_block(start, new, block.usable_size().min(size), release) }
 }
 
 /// Changes the size of a Rust block; as for [`reallocate_c`], but a block stays where it is only if it is what a new
@@ -422,19 +524,61 @@ unsafe fn reallocate_c_plainly(start: NonNull<u8>, size: usize) -> *mut u8 {
 ///
 /// # Safety
 /// The block must have been allocated for the old layout; the caller gives it up unless the result is null.
+#[inline]
 pub(crate) unsafe fn reallocate_layout(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
     if OPTIONS.attended() {
-        // SAFETY: the caller's promise.
-        let plain = || unsafe { reallocate_layout_plainly(start, old_size, align, size) };
-        // SAFETY: the caller's promise.
-        return unsafe { attended::reallocate(start, size, align, plain) };
+        return reallocate_layout_attended(start, old_size, align, size);
     }
     // SAFETY: the caller's promise.
-    unsafe { reallocate_layout_plainly(start, old_size, align, size) }
+    unsafe { reallocate_layout_unattended(start, old_size, align, size) }
 }
 
+with_caller! {
+    fn reallocate_layout_attended(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8
+        => reallocate_layout_from, ["r8", "r9"], ["x4", "x5"]
+}
+
+extern "C" fn reallocate_layout_from(
+    start: NonNull<u8>,
+    old_size: usize,
+    align: usize,
+    size: usize,
+    frame: usize,
+    returns_to: usize,
+) -> *mut u8 {
+    let caller = Caller { frame, returns_to };
+    let anew = || {
+        let block = attended::allocate(size, align, class_of_layout(size, align), caller);
+        start_of(block.map(|start| Fresh { start, zeroed: false }))
+    };
+    // SAFETY: what moved is freed, which whoever called gives up.
+    let release = |old| unsafe { attended::free(old, caller) };
+    // SAFETY: whoever called `realloc` gives the block up.
+    let plain = || unsafe { reallocate_layout_plainly(start, old_size, align, size, anew, release) };
+    // SAFETY: as above.
+    unsafe { attended::reallocate(start, size, align, caller, plain) }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+unsafe fn reallocate_layout_unattended(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
+    let anew = || allocate_layout(size, align);
+    // SAFETY: what moved is freed, which the caller gives up.
+    let release = |old: NonNull<u8>| unsafe { free(old.as_ptr()) };
+    // SAFETY: the caller's promise.
+    unsafe { reallocate_layout_plainly(start, old_size, align, size, anew, release) }
+}
+
+/// As [`reallocate_c_plainly`], for a Rust block.
 #[inline(always)]
-unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: usize, size: usize) -> *mut u8 {
+unsafe fn reallocate_layout_plainly(
+    start: NonNull<u8>,
+    old_size: usize,
+    align: usize,
+    size: usize,
+    anew: impl FnOnce() -> *mut u8,
+    release: impl FnOnce(NonNull<u8>),
+) -> *mut u8 {
     let (old_class, class) = (class_of_layout(old_size, align), class_of_layout(size, align));
     if old_class.is_some() && old_class == class {
         return start.as_ptr();
@@ -450,9 +594,9 @@ unsafe fn reallocate_layout_plainly(start: NonNull<u8>, old_size: usize, align: 
             return moved.as_ptr();
         }
     }
-    let new = allocate_layout(size, align);
+    let new = anew();
     // SAFETY: both blocks are the caller's and hold that many bytes.
-    unsafe { move_block(start, new, old_size.min(size)) }
+    unsafe { move_block(start, new, old_size.min(size), release) }
 }
 
 fn resize_large(start: NonNull<u8>, size: usize) -> Option<NonNull<u8>> {
@@ -474,17 +618,21 @@ fn fits_in_place(block: &Block, start: NonNull<u8>, size: usize) -> bool {
     }
 }
 
-/// Copies `len` bytes to a new block and frees the old one; if there is no new one, nothing happens.
+/// Copies `len` bytes to a new block and has the old one freed; if there is no new one, nothing happens.
 ///
 /// # Safety
 /// `from` is a live block that the caller gives up if `to` is not null; both have at least `len` bytes.
-#[unsafe(link_section = ".text.terrace.common")]
-pub(crate) unsafe fn move_block(from: NonNull<u8>, to: *mut u8, len: usize) -> *mut u8 {
+#[inline(always)]
+pub(crate) unsafe fn move_block(
+    from: NonNull<u8>,
+    to: *mut u8,
+    len: usize,
+    release: impl FnOnce(NonNull<u8>),
+) -> *mut u8 {
     if !to.is_null() {
         // SAFETY: two live blocks do not overlap, and both have `len` bytes.
         unsafe { from.as_ptr().copy_to_nonoverlapping(to, len) };
-        // SAFETY: the caller gives the old block up.
-        unsafe { free(from.as_ptr()) };
+        release(from);
     }
     to
 }

@@ -23,9 +23,10 @@ const LARGEST_FRAME: usize = 8 << 20;
 
 /// Where a call came from: the frame pointer that its caller had, and the address to which it returns.
 #[derive(Clone, Copy)]
-pub(crate) struct Caller {
-    pub(crate) frame: usize,
-    pub(crate) returns_to: usize,
+#[allow(missing_docs, reason = "no part of the public interface")]
+pub struct Caller {
+    pub frame: usize,
+    pub returns_to: usize,
 }
 
 #[repr(C)]

@@ -13,10 +13,11 @@
 //! Not in the static library: a program that is linked with it takes the operators of its C++ library, which call `malloc`.
 //! In a wholly static program nobody could find them once they were replaced.
 
-use crate::c_face;
+use crate::c_face::{self, Caller};
 use crate::release::release;
 use core::ffi::{CStr, c_void};
 use core::ptr;
+use terrace_core::with_caller;
 
 #[link(name = "dl")]
 unsafe extern "C" {}
@@ -49,7 +50,7 @@ fn runtime_function(name: &CStr) -> *mut c_void {
 
 /// The operators that throw. Each tries the allocator and, without memory, goes on to its namesake of the C++ library.
 macro_rules! throwing {
-    ($($name:ident, $runtime:literal, $slow:ident, $cold:ident, ($($argument:ident),+), $allocate:expr;)+) => {$(
+    ($($name:ident, $runtime:literal, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
         #[doc = concat!("`", stringify!($name), "`: an `operator new` that throws.")]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: usize),+) -> *mut c_void {
@@ -59,9 +60,12 @@ macro_rules! throwing {
             }
         }
 
-        #[inline(never)]
-        extern "C" fn $slow($($argument: usize),+) -> *mut c_void {
-            let block = $allocate;
+        with_caller! {
+            fn $slow($($argument: usize),+) -> *mut c_void => $from, [$($x),+], [$($a),+]
+        }
+
+        extern "C" fn $from($($argument: usize,)+ frame: usize, returns_to: usize) -> *mut c_void {
+            let block = $allocate(Caller { frame, returns_to });
             if block.is_null() { $cold($($argument),+) } else { block.cast() }
         }
 
@@ -84,16 +88,19 @@ macro_rules! throwing {
 }
 
 throwing! {
-    _Znwm, c"_Znwm", new_slowly, new_failed, (size), c_face::malloc(size);
-    _Znam, c"_Znam", new_array_slowly, new_array_failed, (size), c_face::malloc(size);
-    _ZnwmSt11align_val_t, c"_ZnwmSt11align_val_t", new_aligned_slowly, new_aligned_failed, (size, align), c_face::aligned_alloc(align, size);
-    _ZnamSt11align_val_t, c"_ZnamSt11align_val_t", new_array_aligned_slowly, new_array_aligned_failed, (size, align), c_face::aligned_alloc(align, size);
+    _Znwm, c"_Znwm", new_slowly, new_from, new_failed, (size), ["rsi", "rdx"], ["x1", "x2"], |caller| c_face::malloc_for(size, caller);
+    _Znam, c"_Znam", new_array_slowly, new_array_from, new_array_failed, (size), ["rsi", "rdx"], ["x1", "x2"],
+        |caller| c_face::malloc_for(size, caller);
+    _ZnwmSt11align_val_t, c"_ZnwmSt11align_val_t", new_aligned_slowly, new_aligned_from, new_aligned_failed, (size, align),
+        ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::aligned_alloc_for(align, size, caller);
+    _ZnamSt11align_val_t, c"_ZnamSt11align_val_t", new_array_aligned_slowly, new_array_aligned_from, new_array_aligned_failed,
+        (size, align), ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::aligned_alloc_for(align, size, caller);
 }
 
 /// The operators that give NULL when the new-handler has given up. `nothrow` is the address of `std::nothrow`, which is only
 /// handed on.
 macro_rules! nothrow {
-    ($($name:ident, $runtime:literal, $slow:ident, $cold:ident, ($($argument:ident),+), $allocate:expr;)+) => {$(
+    ($($name:ident, $runtime:literal, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
         #[doc = concat!("`", stringify!($name), "`: an `operator new` that gives NULL.")]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
@@ -103,9 +110,12 @@ macro_rules! nothrow {
             }
         }
 
-        #[inline(never)]
-        extern "C" fn $slow($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
-            let block = $allocate;
+        with_caller! {
+            fn $slow($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void => $from, [$($x),+], [$($a),+]
+        }
+
+        extern "C" fn $from($($argument: usize,)+ nothrow: *const c_void, frame: usize, returns_to: usize) -> *mut c_void {
+            let block = $allocate(Caller { frame, returns_to });
             if block.is_null() { $cold($($argument,)+ nothrow) } else { block.cast() }
         }
 
@@ -125,12 +135,16 @@ macro_rules! nothrow {
 }
 
 nothrow! {
-    _ZnwmRKSt9nothrow_t, c"_ZnwmRKSt9nothrow_t", new_nothrow_slowly, new_nothrow_failed, (size), c_face::malloc(size);
-    _ZnamRKSt9nothrow_t, c"_ZnamRKSt9nothrow_t", new_array_nothrow_slowly, new_array_nothrow_failed, (size), c_face::malloc(size);
-    _ZnwmSt11align_val_tRKSt9nothrow_t, c"_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow_slowly, new_aligned_nothrow_failed, (size, align),
-        c_face::aligned_alloc(align, size);
-    _ZnamSt11align_val_tRKSt9nothrow_t, c"_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow_slowly, new_array_aligned_nothrow_failed, (size, align),
-        c_face::aligned_alloc(align, size);
+    _ZnwmRKSt9nothrow_t, c"_ZnwmRKSt9nothrow_t", new_nothrow_slowly, new_nothrow_from, new_nothrow_failed, (size),
+        ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
+    _ZnamRKSt9nothrow_t, c"_ZnamRKSt9nothrow_t", new_array_nothrow_slowly, new_array_nothrow_from, new_array_nothrow_failed,
+        (size), ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
+    _ZnwmSt11align_val_tRKSt9nothrow_t, c"_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow_slowly,
+        new_aligned_nothrow_from, new_aligned_nothrow_failed, (size, align), ["rcx", "r8"], ["x3", "x4"],
+        |caller| c_face::aligned_alloc_for(align, size, caller);
+    _ZnamSt11align_val_tRKSt9nothrow_t, c"_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow_slowly,
+        new_array_aligned_nothrow_from, new_array_aligned_nothrow_failed, (size, align), ["rcx", "r8"], ["x3", "x4"],
+        |caller| c_face::aligned_alloc_for(align, size, caller);
 }
 
 macro_rules! deleting {

@@ -1,12 +1,14 @@
 //! Where a call came from, taken before any code of a slow path has used the registers that say so.
 //!
 //! A slow path is entered by a few lines of assembler that put the frame pointer and the address on top of the stack into
-//! the next arguments and jump on. If all before it were jumps, too, that address is where the program's call returns to.
-
-use crate::stacks::Caller;
+//! the next arguments and jump on. If all before it were jumps, too, that address is where the program's call returns to. So what
+//! stands between a face and such a function calls nothing before that and has nothing left to do after it: then optimised builds
+//! need no frame for it. `tests/stacks.rs` looks at each way in.
 
 /// Defines `$name`, which calls `$inner` with the same arguments and the caller's frame pointer and return address behind them;
 /// it has as many arguments as registers are named, of at most a word each.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! with_caller {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),+) $(-> $result:ty)? => $inner:ident, [$x_frame:literal, $x_return:literal], [$a_frame:literal, $a_return:literal]) => {
         $(#[$attribute])*
@@ -43,28 +45,4 @@ macro_rules! with_caller {
             $inner($($argument,)+ 0, 0)
         }
     };
-}
-pub(crate) use with_caller;
-
-impl Caller {
-    /// The frame that the frame pointer leads to. Where the library's own code has used that register it leads nowhere.
-    #[inline(always)]
-    pub(crate) fn here() -> Self {
-        let frame: usize;
-        // SAFETY: reads a register.
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        unsafe {
-            core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags));
-        }
-        // SAFETY: as above.
-        #[cfg(all(target_arch = "aarch64", not(miri)))]
-        unsafe {
-            core::arch::asm!("mov {}, x29", out(reg) frame, options(nomem, nostack, preserves_flags));
-        }
-        #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-        {
-            frame = 0;
-        }
-        Self { frame, returns_to: 0 }
-    }
 }

@@ -132,20 +132,20 @@ impl Kept {
 ///
 /// # Safety
 /// The caller gives up the block at `start` unless the result is null.
-pub(super) unsafe fn reallocate(start: NonNull<u8>, size: usize, align: usize) -> *mut u8 {
+pub(super) unsafe fn reallocate(start: NonNull<u8>, size: usize, align: usize, caller: Caller) -> *mut u8 {
     let Some(old) = find(start) else {
         valgrind::block_freed(start.as_ptr());
         os::set_errno(libc::EINVAL);
         return ptr::null_mut();
     };
-    let Some(new) = super::allocate(size, align, heap::class_of_layout(size, align), Caller::here()) else {
+    let Some(new) = super::allocate(size, align, heap::class_of_layout(size, align), caller) else {
         os::set_errno(libc::ENOMEM);
         return ptr::null_mut();
     };
     // SAFETY: two live blocks do not overlap, and both have that many bytes.
     unsafe { new.copy_from_nonoverlapping(start, old.size.min(size)) };
     // SAFETY: the caller gives the old block up.
-    unsafe { super::free(start, Caller::here()) };
+    unsafe { super::free(start, caller) };
     new.as_ptr()
 }
 

@@ -27,8 +27,7 @@ mod trouble;
 pub(crate) mod words;
 mod zones;
 
-pub(crate) use crate::stacks::Caller;
-pub(crate) use caller::with_caller;
+pub use crate::stacks::Caller;
 pub use words::{CheckDescription, checks};
 
 use crate::heap::{self, Block};
@@ -122,24 +121,31 @@ pub(crate) unsafe fn reallocate(
     start: NonNull<u8>,
     size: usize,
     align: usize,
+    caller: Caller,
     plainly: impl FnOnce() -> *mut u8,
 ) -> *mut u8 {
     let new = if valgrind::is_memcheck() {
         // SAFETY: the caller's promise.
-        unsafe { memcheck::reallocate(start, size, align) }
+        unsafe { memcheck::reallocate(start, size, align, caller) }
     } else {
-        reallocate_unrecorded(start, size, align, plainly)
+        reallocate_unrecorded(start, size, align, caller, plainly)
     };
     if !new.is_null() {
-        let (address, other, caller) = (new.addr(), start.addr().get(), Some(Caller::here()));
+        let (address, other, caller) = (new.addr(), start.addr().get(), Some(caller));
         history::record(Happening { kind: Kind::Resize, address, size, other, caller });
     }
     new
 }
 
-fn reallocate_unrecorded(start: NonNull<u8>, size: usize, align: usize, plainly: impl FnOnce() -> *mut u8) -> *mut u8 {
+fn reallocate_unrecorded(
+    start: NonNull<u8>,
+    size: usize,
+    align: usize,
+    caller: Caller,
+    plainly: impl FnOnce() -> *mut u8,
+) -> *mut u8 {
     if OPTIONS.has_check(words::ALL) {
-        if let Some(new) = checked::reallocate(start, size, align, Caller::here()) {
+        if let Some(new) = checked::reallocate(start, size, align, caller) {
             return new.map_or(core::ptr::null_mut(), NonNull::as_ptr);
         }
         if checked::tell_inside("realloc", start) {

@@ -3,9 +3,10 @@
 //! Of the flags, alignment and zeroing have effect; the numbers of a thread cache and of an arena are ignored, since Terrace
 //! chooses both by itself.
 
-use super::{PTRDIFF_MAX, fail, malloc, realloc};
+use super::{Caller, PTRDIFF_MAX, fail, malloc, realloc_for};
 use crate::heap;
 use crate::size_class::{C_ALIGN, SizeClass};
+use crate::with_caller;
 use core::ptr::NonNull;
 
 /// The alignment's logarithm.
@@ -55,17 +56,30 @@ pub fn mallocx(size: usize, flags: i32) -> *mut u8 {
 /// # Safety
 /// The caller gives up the block at `address`, which is not NULL, unless the result is NULL.
 pub unsafe fn rallocx(address: *mut u8, size: usize, flags: i32) -> *mut u8 {
-    let Some(start) = NonNull::new(address) else { return mallocx(size, flags) };
+    match NonNull::new(address) {
+        Some(start) => rallocx_slow(start, size, flags),
+        None => mallocx(size, flags),
+    }
+}
+
+with_caller! {
+    fn rallocx_slow(start: NonNull<u8>, size: usize, flags: i32) -> *mut u8 => rallocx_from, ["rcx", "r8"], ["x3", "x4"]
+}
+
+extern "C" fn rallocx_from(start: NonNull<u8>, size: usize, flags: i32, frame: usize, returns_to: usize) -> *mut u8 {
+    let (address, caller) = (start.as_ptr(), Caller { frame, returns_to });
     let (align, old) = (alignment(flags), heap::usable_size(start));
     let new = if align == C_ALIGN {
-        // SAFETY: the caller's promise.
-        unsafe { realloc(address, size.max(1)) }
+        // SAFETY: whoever called `rallocx` gives the block up.
+        unsafe { realloc_for(start, size.max(1), caller) }
     } else if address.addr().is_multiple_of(align) && nallocx(size, flags) == old {
         address
     } else {
-        let new = mallocx(size, flags & !ZERO);
+        let new = if is_too_large(size, align) { fail(libc::ENOMEM) } else { heap::allocate_for(size, align, caller) };
+        // SAFETY: what moved is freed, which the caller gives up.
+        let release = |old| unsafe { heap::free_for(old, caller) };
         // SAFETY: the caller gives the old block up; both have that many bytes.
-        unsafe { heap::move_block(start, new, old.min(size)) }
+        unsafe { heap::move_block(start, new, old.min(size), release) }
     };
     // SAFETY: the block is the caller's from here on.
     unsafe { zero_behind(new, old, flags) };

@@ -9,6 +9,7 @@ mod history;
 mod reports;
 mod tuning;
 
+pub use crate::attended::Caller;
 pub use crate::{LimitCallback, set_limit_callback};
 pub use extensions::{good_size, mallocx, nallocx, rallocx, xallocx};
 pub use history::{Event, event_frames, history_of, history_print, history_start, history_stop};
@@ -22,12 +23,15 @@ use crate::heap;
 use crate::os;
 use crate::size_class::{C_ALIGN, SizeClass};
 use crate::tcache::{self, PURGER};
-use crate::{attended, report, statistics};
+use crate::{attended, report, statistics, with_caller};
 use core::ptr::{self, NonNull};
 
 /// Objects larger than this cannot exist in C.
 const PTRDIFF_MAX: usize = isize::MAX as usize;
 
+/// Out of line, so that functions that end by a call of it need no frame: their callers' frames are to be seen (`attended/caller.rs`).
+#[cold]
+#[inline(never)]
 fn fail(error: i32) -> *mut u8 {
     os::set_errno(error);
     ptr::null_mut()
@@ -55,6 +59,11 @@ pub fn stop() {
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
     heap::allocate_c(size)
+}
+
+/// As [`malloc`], for a call that came from there.
+pub fn malloc_for(size: usize, caller: Caller) -> *mut u8 {
+    if size > PTRDIFF_MAX { fail(libc::ENOMEM) } else { heap::allocate_for(size, C_ALIGN, caller) }
 }
 
 /// `malloc`, if the calling thread has a block of that size at hand. Whoever goes on otherwise does so by a jump, and the path
@@ -90,15 +99,35 @@ pub fn calloc(count: usize, size: usize) -> *mut u8 {
 pub unsafe fn realloc(address: *mut u8, size: usize) -> *mut u8 {
     let Some(start) = NonNull::new(address) else { return malloc(size) };
     if size == 0 {
-        // SAFETY: the caller's promise.
-        unsafe { free(address) };
-        return ptr::null_mut();
+        return free_for_nothing(start);
     }
     if size > PTRDIFF_MAX {
         return fail(libc::ENOMEM);
     }
     // SAFETY: the caller's promise.
     unsafe { heap::reallocate_c(start, size) }
+}
+
+/// As [`realloc`], for a call that came from there; the size is not 0.
+///
+/// # Safety
+/// As for [`realloc`].
+unsafe fn realloc_for(start: NonNull<u8>, size: usize, caller: Caller) -> *mut u8 {
+    if size > PTRDIFF_MAX {
+        return fail(libc::ENOMEM);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { heap::reallocate_c_for(start, size, caller) }
+}
+
+with_caller! {
+    fn free_for_nothing(start: NonNull<u8>) -> *mut u8 => free_for_nothing_from, ["rsi", "rdx"], ["x1", "x2"]
+}
+
+extern "C" fn free_for_nothing_from(start: NonNull<u8>, frame: usize, returns_to: usize) -> *mut u8 {
+    // SAFETY: whoever called `realloc` gives the block up.
+    unsafe { heap::free_for(start, Caller { frame, returns_to }) };
+    ptr::null_mut()
 }
 
 /// The bytes of an array, for `reallocarray`: `None`, with `errno` at `ENOMEM`, when the product overflows.
@@ -121,6 +150,14 @@ pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
     heap::allocate_aligned(size, align.max(C_ALIGN))
 }
 
+/// As [`aligned_alloc`], for a call that came from there.
+pub fn aligned_alloc_for(align: usize, size: usize, caller: Caller) -> *mut u8 {
+    if !align.is_power_of_two() || size > PTRDIFF_MAX.saturating_sub(align) {
+        return aligned_alloc(align, size);
+    }
+    heap::allocate_for(size, align.max(C_ALIGN), caller)
+}
+
 /// `posix_memalign`: 0, `EINVAL` (the alignment is no power of two times the size of a pointer) or `ENOMEM`; `errno` is
 /// not touched, and `*place` only on success.
 ///
@@ -130,11 +167,25 @@ pub unsafe fn posix_memalign(place: *mut *mut u8, align: usize, size: usize) -> 
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut u8>()) {
         return libc::EINVAL;
     }
-    let block = os::keeping_errno(|| aligned_alloc(align, size));
+    posix_memalign_slow(place, align, size)
+}
+
+with_caller! {
+    fn posix_memalign_slow(place: *mut *mut u8, align: usize, size: usize) -> i32 => posix_memalign_from, ["rcx", "r8"], ["x3", "x4"]
+}
+
+extern "C" fn posix_memalign_from(
+    place: *mut *mut u8,
+    align: usize,
+    size: usize,
+    frame: usize,
+    returns_to: usize,
+) -> i32 {
+    let block = os::keeping_errno(|| aligned_alloc_for(align, size, Caller { frame, returns_to }));
     if block.is_null() {
         return libc::ENOMEM;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: whoever called `posix_memalign` gave a place that is valid for a write.
     unsafe { place.write(block) };
     0
 }

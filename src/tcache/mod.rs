@@ -42,7 +42,7 @@ pub(crate) use purger::PURGER;
 pub(crate) use {inbox::Inbox, purger::Purger};
 
 use crate::arena::{ARENAS, Descriptor, Growth, Owner, Slab, slab_containing};
-use crate::attended::{self as calls, Caller, with_caller};
+use crate::attended::{self as calls, Caller};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
 use crate::large::LARGE;
@@ -54,6 +54,7 @@ use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
 use crate::size_class::{self, BYTE_TABLE_MAX, C_ALIGN, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
+use crate::with_caller;
 use allowance::Account;
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -157,10 +158,16 @@ pub(crate) fn cold_path() {}
 /// memory.
 #[inline(always)]
 pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
-    match slot::get().magazine(class).pop() {
-        Some(block) => block.start().as_ptr(),
+    match take_at_hand(class) {
+        Some(start) => start.as_ptr(),
         None => allocate_slow(size, align, class),
     }
+}
+
+/// Takes a block of the class, if the calling thread has one at hand.
+#[inline(always)]
+pub(crate) fn take_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
+    slot::get().magazine(class).pop().map(BlockPtr::start)
 }
 
 /// Takes a block of `size` bytes, at most [`BYTE_TABLE_MAX`], aligned to 16; null, with `errno` set, when there is no memory.
@@ -349,9 +356,16 @@ with_caller! {
     fn allocate_slow(size: usize, align: usize, class: SizeClass) -> *mut u8 => allocate_from, ["rcx", "r8"], ["x3", "x4"]
 }
 
+/// As [`allocate_slow`], for a call that came from there.
 #[cold]
 #[unsafe(link_section = ".text.terrace.common")]
-extern "C" fn allocate_from(size: usize, align: usize, class: SizeClass, frame: usize, returns_to: usize) -> *mut u8 {
+pub(crate) extern "C" fn allocate_from(
+    size: usize,
+    align: usize,
+    class: SizeClass,
+    frame: usize,
+    returns_to: usize,
+) -> *mut u8 {
     let start = if is_attended() {
         calls::allocate(size, align, Some(class), Caller { frame, returns_to })
     } else {
@@ -385,22 +399,29 @@ pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
     block.map(BlockPtr::start)
 }
 
-/// A push onto the magazine of the block's class was refused. That class is not handed on: it would cost the fast path.
-#[cold]
-#[inline(never)]
-#[unsafe(link_section = ".text.terrace.common")]
-fn push_slow(block: BlockPtr) {
-    // SAFETY: blocks lie in registered segments.
-    let class = unsafe { slab_containing(block.start()) }.class();
-    push_known_slow(block, class);
+with_caller! {
+    /// A push onto the magazine of the block's class was refused. That class is not handed on: it would cost the fast path.
+    fn push_slow(block: BlockPtr) => push_from, ["rsi", "rdx"], ["x1", "x2"]
 }
 
-/// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
-/// none.
+#[cold]
+#[unsafe(link_section = ".text.terrace.common")]
+extern "C" fn push_from(block: BlockPtr, frame: usize, returns_to: usize) {
+    // SAFETY: blocks lie in registered segments.
+    let class = unsafe { slab_containing(block.start()) }.class();
+    push_known_from(block, class, frame, returns_to);
+}
+
+with_caller! {
+    /// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
+    /// none.
+    fn push_known_slow(block: BlockPtr, class: SizeClass) => push_known_from, ["rdx", "rcx"], ["x2", "x3"]
+}
+
 #[cold]
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn push_known_slow(block: BlockPtr, class: SizeClass) {
+extern "C" fn push_known_from(block: BlockPtr, class: SizeClass, frame: usize, returns_to: usize) {
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
     if cache.magazine(class).top() == Some(block) {
@@ -412,7 +433,7 @@ fn push_known_slow(block: BlockPtr, class: SizeClass) {
     if cache.renew_room(class) {
         cache.magazine(class).put(block);
     } else {
-        push_otherwise(cache, class, block);
+        push_otherwise(cache, class, block, Caller { frame, returns_to });
     }
 }
 
@@ -420,10 +441,10 @@ fn push_known_slow(block: BlockPtr, class: SizeClass) {
 #[cold]
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr) {
+fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr, caller: Caller) {
     if OPTIONS.attended() {
         // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start(), Caller::here()) };
+        return unsafe { calls::free(block.start(), caller) };
     }
     let most = cache.enlarge(class);
     if !cache.magazine(class).make_room(class, most) {
@@ -458,11 +479,14 @@ fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
     }
 }
 
-#[inline(never)]
-fn free_remote_slow(slab: &'static Slab, block: BlockPtr) {
+with_caller! {
+    fn free_remote_slow(slab: &'static Slab, block: BlockPtr) => free_remote_from, ["rdx", "rcx"], ["x2", "x3"]
+}
+
+extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usize, returns_to: usize) {
     if OPTIONS.attended() {
         // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start(), Caller::here()) };
+        return unsafe { calls::free(block.start(), Caller { frame, returns_to }) };
     }
     let class = slab.class();
     let owner = known(slab.owner(), block, class);

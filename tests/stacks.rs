@@ -1,0 +1,95 @@
+//! Call stacks: where they begin, and by what they are taken.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod common;
+
+use common::{TIME_LIMIT, compile, preloaded, run_within};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The functions of a program's, by the size of the block that each allocates: its name, and its offset in the program.
+type Functions = HashMap<usize, (String, usize)>;
+
+fn hex(text: &str) -> usize {
+    usize::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
+}
+
+/// Runs the program and gives what it says of its functions, and the lines of its report.
+fn run(command: &mut Command) -> (Functions, Vec<String>) {
+    let output = run_within(command, TIME_LIMIT);
+    assert!(output.status.success(), "{output:?}");
+    let functions = String::from_utf8(output.stdout).unwrap();
+    let functions = functions.lines().map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        (words[0].parse().unwrap(), (words[1].to_owned(), hex(words[2])))
+    });
+    (functions.collect(), String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect())
+}
+
+/// Functions lie this far from each other, in bytes: the option for the compiler below says so.
+const APART: usize = 256;
+
+/// Each call of an allocating or freeing function has a function of its own, and the stack must begin there.
+#[track_caller]
+fn assert_begins_in(functions: &Functions, size: usize, what: &str, stack: Option<&String>) {
+    let (name, offset) = &functions[&size];
+    let frame = stack.and_then(|line| line.trim().rsplit_once("callers_cpp+")).map(|(_, offset)| hex(offset));
+    let inside = frame.is_some_and(|frame| (*offset..offset + APART).contains(&frame));
+    assert!(inside, "{what} of {size} bytes by {name}, which is at {offset:#x}: the stack begins with {stack:?}");
+}
+
+fn callers() -> Command {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let apart = format!("-falign-functions={APART}");
+    preloaded(PROGRAM.get_or_init(|| compile("callers.cpp", &["-fno-omit-frame-pointer", &apart])))
+}
+
+#[test]
+fn a_leak_s_stack_begins_in_the_function_that_called_whatever_it_called() {
+    for about in ["100", "40000", "4000000"] {
+        let (functions, lines) = run(callers().arg(about).env("TERRACE_CHECK", "leaks,stacks"));
+        assert_eq!(functions.len(), 15);
+        let mut told = 0;
+        for (number, line) in lines.iter().enumerate() {
+            let size =
+                line.strip_prefix("terrace:   1 block of ").and_then(|line| line.split(' ').next()?.parse().ok());
+            if let Some(size) = size.filter(|size| functions.contains_key(size)) {
+                assert_begins_in(&functions, size, "leak", lines.get(number + 1));
+                told += 1;
+            }
+        }
+        assert_eq!(told, functions.len(), "{lines:#?}");
+    }
+}
+
+/// With a check and without: a block goes different ways.
+#[test]
+fn each_event_s_stack_begins_in_the_function_that_called() {
+    for check in ["", "red-zones"] {
+        let mut command = callers();
+        command.arg("free").env("TERRACE_CHECK", check).env("TERRACE_HISTORY", "1000");
+        let (functions, lines) = run(command.env("TERRACE_HISTORY_STACKS", "1").env("TERRACE_HISTORY_AT_EXIT", "1000"));
+        let (mut sizes, mut told) = (HashMap::new(), 0);
+        for (number, line) in lines.iter().enumerate() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            // `terrace: history: 1.5 s thread 7 allocation 0x10 101 bytes`
+            let ["terrace:", "history:", _, "s", "thread", _, what, address, size, "bytes" | "bytes,", ..] = words[..]
+            else {
+                continue;
+            };
+            let size: usize = size.parse().unwrap();
+            if what != "free" {
+                sizes.insert(address.to_owned(), size);
+            }
+            // What is freed is told with the size of its place.
+            if let Some(size) = sizes.get(address).filter(|size| functions.contains_key(size)) {
+                assert_begins_in(&functions, *size, what, lines.get(number + 1));
+                told += 1;
+            }
+        }
+        assert!(told >= 2 * functions.len(), "{told} events were told: {lines:#?}");
+    }
+}
