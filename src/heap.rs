@@ -19,6 +19,7 @@ use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
 use crate::size_class::{BYTE_TABLE_MAX, C_ALIGN, SizeClass, TABLE_MAX};
+use crate::stacks;
 use crate::sync::Cell;
 use crate::tcache::{self, CACHES, PURGER};
 use crate::with_caller;
@@ -708,6 +709,7 @@ fn take_effect(option: &OptionDescription) {
             LIMIT.renew();
         }
         "purge_delay_ms" => PURGER.look_again(),
+        "stacks" => stacks::prepare(),
         "perturb" | "history" => {
             tcache::flush();
         }

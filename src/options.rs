@@ -46,6 +46,8 @@ pub(crate) struct Options {
     history_stacks: AtomicU32,
     /// Events that are printed at exit.
     history_at_exit: AtomicU32,
+    /// The number of the word in the table: 0 frame pointers, 1 the unwinder.
+    stacks: AtomicU32,
     check_action: AtomicU32,
     /// Bytes that the quarantine holds at most, and the calls from one self-check to the next.
     quarantine_bytes: AtomicUsize,
@@ -105,7 +107,7 @@ enum Kind {
 }
 
 /// Every option.
-static TABLE: [OptionDescription; 18] = [
+static TABLE: [OptionDescription; 19] = [
     OptionDescription {
         name: "arenas",
         values: "1 to 16",
@@ -213,7 +215,7 @@ static TABLE: [OptionDescription; 18] = [
         name: "history_stacks",
         values: "0 or 1",
         default: "0",
-        meaning: "1: each event of the history has the call stack, as far as code keeps frame pointers; slower still",
+        meaning: "1: each event of the history has the call stack; slower still",
         kind: Kind::Number { least: 0, most: 1, store: |o, n| o.history_stacks.store(n as u32, Ordering::Relaxed) },
     },
     OptionDescription {
@@ -226,6 +228,13 @@ static TABLE: [OptionDescription; 18] = [
             most: u32::MAX as usize,
             store: |o, n| o.history_at_exit.store(n as u32, Ordering::Relaxed),
         },
+    },
+    OptionDescription {
+        name: "stacks",
+        values: "`frames` or `unwind`",
+        default: "`frames`",
+        meaning: "how call stacks are taken: by frame pointers, as far as code keeps them, or by the unwinder of the C runtime, which is slower",
+        kind: Kind::Word { words: &["frames", "unwind"], store: |o, n| o.stacks.store(n as u32, Ordering::Relaxed) },
     },
     OptionDescription {
         name: "check_action",
@@ -372,6 +381,7 @@ impl Options {
             history: AtomicU32::new(0),
             history_stacks: AtomicU32::new(0),
             history_at_exit: AtomicU32::new(0),
+            stacks: AtomicU32::new(0),
             check_action: AtomicU32::new(3),
             quarantine_bytes: AtomicUsize::new(16 << 20),
             self_check_calls: AtomicUsize::new(1000),
@@ -488,6 +498,11 @@ impl Options {
     /// Whether events have call stacks.
     pub(crate) fn history_stacks(&self) -> bool {
         self.history_stacks.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether call stacks are taken by the unwinder.
+    pub(crate) fn unwinds(&self) -> bool {
+        self.stacks.load(Ordering::Relaxed) != 0
     }
 
     /// How many events are printed at exit.

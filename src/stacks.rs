@@ -1,14 +1,22 @@
-//! Call stacks: the return addresses of the frames above a call, by frame pointers, kept once each.
+//! Call stacks: the return addresses of the frames above a call, kept once each.
 //!
-//! Nothing is known here about the code of the frames: one that does not keep its frame pointer cuts a stack short, or leads into
-//! the weeds. So each frame is read by a system call, which fails where there is no memory. Names of functions are a tool's
-//! matter: a stack is told as modules and offsets, which `addr2line` takes.
+//! They are taken by frame pointers, or, with `TERRACE_STACKS=unwind`, by the unwinder of the C runtime (`os/unwinder.rs`).
+//!
+//! - Frame pointers: nothing is known here about the code of the frames. One that does not keep its frame pointer cuts a stack
+//!   short, or leads into the weeds. So each frame is read by a system call, which fails where there is no memory.
+//! - The unwinder may allocate, and so may the loader while it is found: such calls come by here, on the same thread, and are given no
+//!   stack. No lock of the allocator's is held meanwhile. Its first frames are the allocator's own: a stack begins with the address to
+//!   which the program's call returns.
+//!
+//! Names of functions are a tool's matter: a stack is told as modules and offsets, which `addr2line` takes.
 //!
 //! Checks keep references to stacks; events of the history, which are read from outside as well, their numbers.
 
 use crate::layout::StacksLayout;
+use crate::options::OPTIONS;
+use crate::os::{LoaderBusy, Unwinder};
 use crate::sync::{Cell, Mutex};
-use crate::{metadata, os, report};
+use crate::{metadata, os, report, tcache};
 use core::fmt::{self, Write};
 use core::mem::offset_of;
 
@@ -20,6 +28,8 @@ const PAGES: usize = 128;
 const PLACES: usize = 512;
 /// A frame is no larger than this, in bytes.
 const LARGEST_FRAME: usize = 8 << 20;
+/// Frames of the allocator's own, at most.
+const OWN_FRAMES: usize = 32;
 
 /// Where a call came from: the frame pointer that its caller had, and the address to which it returns.
 #[derive(Clone, Copy)]
@@ -47,6 +57,15 @@ pub(crate) struct Stacks {
     /// The last number that was given.
     last: u32,
     buckets: [Place; BUCKETS],
+    unwinder: Search,
+}
+
+/// What is known of the C runtime's unwinder.
+#[derive(Clone, Copy)]
+enum Search {
+    NotYet,
+    Found(Unwinder),
+    InVain,
 }
 
 // SAFETY: a stack's frames are never changed, and the links are reached only under the lock.
@@ -59,6 +78,7 @@ pub(crate) static STACKS: Mutex<Stacks> = Mutex::new(Stacks {
     pages: [const { Cell::new(None) }; PAGES],
     last: 0,
     buckets: [const { Cell::new(None) }; BUCKETS],
+    unwinder: Search::NotYet,
 });
 
 impl Stacks {
@@ -84,9 +104,77 @@ impl Stacks {
     }
 }
 
-/// The stack above a call; `None` if nothing of it is known, or there is no memory.
+/// The stack above a call; `None` if nothing of it is known, there is no memory, or the call is one of the unwinder's own.
 pub(crate) fn capture(caller: Caller) -> Option<&'static Stack> {
     let mut frames = [0; DEPTH];
+    if !OPTIONS.unwinds() {
+        follow_pointers(caller, &mut frames);
+    } else if !while_unwinding(|| unwind(caller, &mut frames) || follow_pointers(caller, &mut frames))? {
+        return None;
+    }
+    if frames[0] == 0 { None } else { enter(frames) }
+}
+
+/// Looks for the unwinder, if it is wanted: the loader can be asked when the library starts, and when the option is set.
+pub(crate) fn prepare() {
+    if OPTIONS.unwinds() {
+        while_unwinding(unwinder);
+    }
+}
+
+/// Runs `f`, unless the call comes out of such an `f` of this thread's. One without a cache gets it run whatever it is in: its
+/// allocations are few, and it has no unwinder.
+fn while_unwinding<T>(f: impl FnOnce() -> T) -> Option<T> {
+    let Some(unwinding) = tcache::unwinding() else { return Some(f()) };
+    if unwinding.replace(true) {
+        return None;
+    }
+    let result = f();
+    unwinding.set(false);
+    Some(result)
+}
+
+/// The unwinder, if there is one; when there is none for the first time, that is said.
+fn unwinder() -> Option<Unwinder> {
+    // Without a cache nothing says that the thread is unwinding.
+    tcache::unwinding()?;
+    let known = STACKS.lock().unwinder;
+    match known {
+        Search::Found(unwinder) => return Some(unwinder),
+        Search::InVain => return None,
+        Search::NotYet => {}
+    }
+    let found = match Unwinder::find() {
+        Ok(found) => found,
+        Err(LoaderBusy) => return None,
+    };
+    let before = core::mem::replace(&mut STACKS.lock().unwinder, found.map_or(Search::InVain, Search::Found));
+    if found.is_none() && matches!(before, Search::NotYet) {
+        report::say(format_args!(
+            "there is no unwinder here (libgcc_s.so.1 or libunwind.so.1): call stacks are taken by frame pointers"
+        ));
+    }
+    found
+}
+
+/// Takes a stack by the unwinder; `false` if there is none, or it does not come by the caller.
+fn unwind(caller: Caller, frames: &mut [usize; DEPTH]) -> bool {
+    let Some(unwinder) = unwinder() else { return false };
+    let (mut own, mut count) = (0, 0);
+    unwinder.walk(&mut |address| {
+        if count > 0 || address == caller.returns_to {
+            frames[count] = address;
+            count += 1;
+        } else {
+            own += 1;
+        }
+        count < DEPTH && own < OWN_FRAMES
+    });
+    count > 0
+}
+
+/// Takes a stack by frame pointers; `false` if nothing is known of it.
+fn follow_pointers(caller: Caller, frames: &mut [usize; DEPTH]) -> bool {
     let mut count = 0;
     if caller.returns_to != 0 {
         frames[0] = caller.returns_to;
@@ -110,9 +198,11 @@ pub(crate) fn capture(caller: Caller) -> Option<&'static Stack> {
         }
         frame = older;
     }
-    if count == 0 {
-        return None;
-    }
+    count > 0
+}
+
+/// The stack of these frames, of which one is kept.
+fn enter(frames: [usize; DEPTH]) -> Option<&'static Stack> {
     let hash = frames.iter().fold(0_u64, |hash, &frame| (hash ^ frame as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut stacks = STACKS.lock();
     let bucket = &stacks.buckets[(hash >> 32) as usize % BUCKETS];

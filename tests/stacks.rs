@@ -93,3 +93,88 @@ fn each_event_s_stack_begins_in_the_function_that_called() {
         assert!(told >= 2 * functions.len(), "{told} events were told: {lines:#?}");
     }
 }
+
+fn chain() -> Command {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let flags = ["-O2", "-fomit-frame-pointer", "-falign-functions=256", "-fno-optimize-sibling-calls"];
+    let mut command = preloaded(PROGRAM.get_or_init(|| compile("unwinding.c", &flags)));
+    command.env("TERRACE_CHECK", "leaks,stacks");
+    command
+}
+
+/// How many functions of the chain follow each other in the lines after the one that is `wanted`, from the innermost on.
+#[track_caller]
+fn followed(functions: &Functions, lines: &[String], wanted: impl Fn(&str) -> bool) -> usize {
+    let number = lines.iter().position(|line| wanted(line)).unwrap_or_else(|| panic!("{lines:#?}"));
+    let stack = lines[number + 1..].iter();
+    let frames = stack.map_while(|line| line.trim().rsplit_once("unwinding_c+").map(|(_, offset)| hex(offset)));
+    let inside = |(n, frame): &(usize, usize)| {
+        functions.get(n).is_some_and(|(_, offset)| (*offset..offset + APART).contains(frame))
+    };
+    frames.enumerate().take_while(inside).count()
+}
+
+fn is_the_leak(line: &str) -> bool {
+    line == "terrace:   1 block of 1234 bytes"
+}
+
+#[test]
+fn the_unwinder_names_a_chain_that_keeps_no_frame_pointers() {
+    let (functions, lines) = run(chain().env("TERRACE_STACKS", "unwind"));
+    assert_eq!(followed(&functions, &lines, is_the_leak), 3, "{lines:#?}");
+    let (functions, lines) = run(&mut chain());
+    assert!(followed(&functions, &lines, is_the_leak) < 3, "frame pointers are not kept, and yet: {lines:#?}");
+}
+
+#[test]
+fn events_have_stacks_of_the_unwinder_as_well() {
+    for (stacks, all) in [("unwind", true), ("frames", false)] {
+        let mut command = chain();
+        command.env("TERRACE_STACKS", stacks).env("TERRACE_CHECK", "").env("TERRACE_HISTORY", "100");
+        let (functions, lines) = run(command.env("TERRACE_HISTORY_STACKS", "1").env("TERRACE_HISTORY_AT_EXIT", "100"));
+        let is_it = |line: &str| line.contains("allocation") && line.ends_with(" 1234 bytes");
+        assert_eq!(followed(&functions, &lines, is_it) == 3, all, "{stacks}: {lines:#?}");
+    }
+}
+
+/// A folder with these files where the loader looks first.
+fn folder_of_libraries(name: &str) -> PathBuf {
+    let folder = common::folder().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn without_an_unwinder_frame_pointers_are_followed_and_that_is_said_once() {
+    let folder = folder_of_libraries("no_unwinder");
+    for name in ["libgcc_s.so.1", "libunwind.so.1"] {
+        std::fs::write(folder.join(name), "no library").unwrap();
+    }
+    let (functions, lines) = run(chain().env("TERRACE_STACKS", "unwind").env("LD_LIBRARY_PATH", &folder));
+    let sentence = "terrace: there is no unwinder here (libgcc_s.so.1 or libunwind.so.1): call stacks are taken by \
+                    frame pointers";
+    assert_eq!(lines.iter().filter(|line| *line == sentence).count(), 1, "{lines:#?}");
+    assert_eq!(followed(&functions, &lines, is_the_leak), 1, "{lines:#?}");
+}
+
+/// It comes to nothing, so that frame pointers are followed.
+#[test]
+fn an_unwinder_that_allocates_is_not_called_by_its_own_calls() {
+    let folder = folder_of_libraries("allocating_unwinder");
+    let built = compile("allocating_unwinder.c", &["-shared", "-fPIC"]);
+    std::fs::copy(built, folder.join("libgcc_s.so.1")).unwrap();
+    let (functions, lines) = run(chain().env("TERRACE_STACKS", "unwind").env("LD_LIBRARY_PATH", &folder));
+    assert_eq!(followed(&functions, &lines, is_the_leak), 1, "{lines:#?}");
+    let own = lines.iter().position(|line| line.ends_with(" of 4321 bytes")).expect("the unwinder's blocks are told");
+    assert!(!lines[own + 1].contains("#0"), "a block of the unwinder's own has a stack: {lines:#?}");
+}
+
+#[test]
+fn stacks_are_unwound_while_objects_come_and_go_and_in_children() {
+    for library in ["libresolv.so.2", "libgcc_s.so.1", "libstdc++.so.6"] {
+        let mut command = chain();
+        command.arg(library).env("TERRACE_STACKS", "unwind").env("TERRACE_CHECK", "stacks,quarantine=1M");
+        let (_, lines) = run(command.env("TERRACE_HISTORY", "1000").env("TERRACE_HISTORY_STACKS", "1"));
+        assert_eq!(lines, Vec::<String>::new());
+    }
+}

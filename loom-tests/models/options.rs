@@ -34,6 +34,7 @@ fn body() {
         ("TERRACE_HISTORY", "3"),
         ("TERRACE_HISTORY_STACKS", "1"),
         ("TERRACE_HISTORY_AT_EXIT", "4"),
+        ("TERRACE_STACKS", "unwind"),
         ("TERRACE_CHECK_ACTION", "2"),
         ("TERRACE_CHECK", "quarantine=8,self-check=3"),
         ("TERRACE_STATS", "1"),
@@ -66,7 +67,7 @@ fn body() {
     assert_eq!((OPTIONS.quarantine_bytes(), OPTIONS.self_check_calls()), (8, 3));
     assert_eq!(OPTIONS.check_action(), (false, true));
     assert_eq!((OPTIONS.history_events(), OPTIONS.history_at_exit()), (3, 4));
-    assert!(OPTIONS.history_stacks());
+    assert!(OPTIONS.history_stacks() && OPTIONS.unwinds());
     statistics::register_exit_report();
     OPTIONS.forget_arenas();
     CACHES.set_arena_count();

@@ -168,6 +168,7 @@ pub(crate) fn check() -> usize {
 
 /// What a library does when it starts, with its options read. May allocate.
 pub(crate) fn start() {
+    stacks::prepare();
     if OPTIONS.has_check(words::ALL) {
         checked::arrange_for_exit();
     }

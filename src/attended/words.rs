@@ -78,7 +78,7 @@ static TABLE: [CheckDescription; 8] = [
         name: "stacks",
         amount: "",
         meaning: "reports say from where a block was allocated and freed, and `leaks` counts by that as well; needs code that \
-                  keeps frame pointers (`-fno-omit-frame-pointer`)",
+                  keeps frame pointers (`-fno-omit-frame-pointer`), or `TERRACE_STACKS=unwind`",
         bits: STACKS,
         kind: Amount::None,
     },

@@ -39,8 +39,8 @@ pub fn settings(
             }
             form if form == Form::LongIfSet as u32 => Some(setting.long()?).filter(|&long| long != u64::MAX),
             form if form == Form::LongIfAny as u32 => Some(setting.long()?).filter(|&long| long != 0),
-            form if form == Form::Source as u32 => {
-                tell(name.text(), &setting.source()?);
+            form if form == Form::Word as u32 => {
+                tell(name.text(), &setting.word()?);
                 None
             }
             form if form == Form::Checks as u32 => {
@@ -100,9 +100,9 @@ impl Setting<'_, '_> {
         self.reader.u64(self.place, 0)
     }
 
-    fn source(&mut self) -> Result<Text<8>, Unreadable> {
-        let number = self.number()?.min(1) as usize;
-        Text::read(self.reader, self.at(offset_of!(SettingsLayout, sources) + number * 8))
+    fn word(&mut self) -> Result<Text<8>, Unreadable> {
+        let number = self.reader.u32(self.place, 0)?.saturating_add(self.mask).min(3) as usize;
+        Text::read(self.reader, self.at(offset_of!(SettingsLayout, words) + number * 8))
     }
 
     /// The checks that are on; of the others the name is empty.

@@ -27,8 +27,8 @@ pub(crate) enum Form {
     LongIfSet = 5,
     /// 64 bits; 0: left to the library.
     LongIfAny = 6,
-    /// 32 bits: the number of a word among the sources.
-    Source = 7,
+    /// 32 bits: the number of a word among those from the one on whose place is the mask.
+    Word = 7,
     /// 32 bits, of which those of the mask, from its lowest bit on, stand for the checks.
     Checks = 8,
     /// Bytes, as many as the mask says at most, ended by 0.
@@ -59,7 +59,7 @@ pub(crate) struct CheckLayout {
 pub(crate) struct SettingsLayout {
     /// Where the word `attended` lies.
     pub(crate) attended: u32,
-    pub(crate) sources: [[u8; 8]; 2],
+    pub(crate) words: [[u8; 8]; 4],
     pub(crate) checks: [CheckLayout; MAX_CHECKS],
     pub(crate) settings: [SettingLayout; MAX_SETTINGS],
 }
@@ -93,7 +93,7 @@ const NONE: SettingLayout = setting("", Form::End, 0, 0);
 impl Options {
     pub(crate) const LAYOUT: SettingsLayout = SettingsLayout {
         attended: at!(attended) as u32,
-        sources: [padded("brk"), padded("mmap")],
+        words: [padded("brk"), padded("mmap"), padded("frames"), padded("unwind")],
         // By their bits, the lowest first.
         checks: [
             check("fill", 0),
@@ -107,7 +107,7 @@ impl Options {
         ],
         settings: [
             setting("arenas", Form::LongIfAny, at!(arenas), 0),
-            setting("source", Form::Source, at!(source), ALL),
+            setting("source", Form::Word, at!(source), 0),
             setting("purge_delay_ms", Form::Number, at!(purge_delay_ms), ALL),
             setting("background", Form::Number, at!(background), ALL),
             setting("huge_pages", Form::Number, at!(huge_pages), ALL),
@@ -121,10 +121,10 @@ impl Options {
             setting("history", Form::NumberWhile, at!(history), HISTORY_BIT),
             setting("history_stacks", Form::Number, at!(history_stacks), ALL),
             setting("history_at_exit", Form::Number, at!(history_at_exit), ALL),
+            setting("stacks", Form::Word, at!(stacks), 2),
             setting("check_action", Form::Number, at!(check_action), ALL),
             setting("check", Form::Checks, at!(attended), words::ALL),
             setting("stats", Form::Text, at!(stats), STATS_LEN as u32),
-            NONE,
             NONE,
             NONE,
             NONE,

@@ -14,6 +14,7 @@ mod simulated_pages;
 mod sleep;
 mod text;
 mod thread;
+mod unwinder;
 pub(crate) mod valgrind;
 
 pub(crate) use control_group::memory as memory_of_process;
@@ -37,6 +38,7 @@ pub(crate) use thread::{
     abort, age_ms, clock_ms, clock_ns, fork_handlers, name_thread, on_exit, process_id, thread_id, thread_key,
     thread_key_delete, thread_key_set, thread_number, yield_now,
 };
+pub(crate) use unwinder::{LoaderBusy, Unwinder};
 
 use crate::layout::CallsLayout;
 use crate::sync::Counter;

@@ -273,6 +273,7 @@ fn attach() -> Option<&'static ThreadCache> {
     begin_process();
     let cache = CACHES.claim_dormant().or_else(|| CACHES.make())?;
     cache.farewells.set(0);
+    cache.unwinding.set(false);
     cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);

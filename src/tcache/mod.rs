@@ -92,6 +92,8 @@ pub(crate) struct ThreadCache {
     busy: [Cell<bool>; size_class::COUNT],
     /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
     farewells: Cell<u32>,
+    /// Whether the thread is taking a call stack by the C runtime's unwinder, or looks for that (`src/stacks.rs`).
+    unwinding: Cell<bool>,
 
     /// Chains from other threads. Pushed to by any thread, taken by the holder of `slabs`.
     inboxes: [Inbox; size_class::COUNT],
@@ -275,6 +277,11 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
 /// Where the calling thread keeps its ring of events; `None` for a thread without a cache.
 pub(crate) fn own_ring() -> Option<&'static Cell<Option<&'static Ring>>> {
     lifecycle::own().map(|cache| &cache.ring)
+}
+
+/// Where it is noted that the calling thread unwinds its stack; `None` for a thread without a cache.
+pub(crate) fn unwinding() -> Option<&'static Cell<bool>> {
+    lifecycle::own().map(|cache| &cache.unwinding)
 }
 
 /// Whether the slab of a block is the calling thread's.
@@ -559,6 +566,7 @@ impl ThreadCache {
             thin: [const { Cell::new(false) }; size_class::COUNT],
             busy: [const { Cell::new(false) }; size_class::COUNT],
             farewells: Cell::new(0),
+            unwinding: Cell::new(false),
             inboxes: [const { Inbox::new() }; size_class::COUNT],
             state: AtomicU32::new(lifecycle::LIVE),
             seen: AtomicU64::new(0),
