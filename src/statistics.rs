@@ -69,7 +69,7 @@ pub struct Statistics {
     pub clean_bytes: usize,
     /// Bytes of freed large mappings that are kept: for reuse, or, if they have guard pages, in quarantine.
     pub large_cached_bytes: usize,
-    /// Bytes of the allocator's own structures.
+    /// Bytes of the allocator's own structures, with the history and the books of the checks.
     pub metadata_bytes: usize,
     /// Blocks with a run of pages of their own, and their bytes.
     pub medium: (usize, usize),
@@ -126,11 +126,12 @@ pub fn statistics() -> Statistics {
     large_blocks += guarded_blocks;
     large_bytes += guarded_bytes;
     large_cached_bytes += quarantined_bytes;
-    let metadata_bytes = METADATA_BYTES.get() as usize + arenas.headers;
+    let (rings_mapped, rings) = history::bytes();
+    let own = METADATA_BYTES.get() as usize + attended::table_bytes();
     let calls = &os::SYSTEM_CALLS;
     let mut statistics = Statistics {
         live_bytes: arenas.medium + large_bytes,
-        mapped_bytes: arenas.mapped + large_bytes + large_cached_bytes + METADATA_BYTES.get() as usize,
+        mapped_bytes: arenas.mapped + large_bytes + large_cached_bytes + own + rings_mapped,
         resident_bytes: resident_bytes(),
         cached_bytes: 0,
         in_transit_bytes: 0,
@@ -139,7 +140,7 @@ pub fn statistics() -> Statistics {
         dirty_bytes: arenas.free_dirty,
         clean_bytes: arenas.free_clean,
         large_cached_bytes,
-        metadata_bytes,
+        metadata_bytes: own + rings + arenas.headers,
         medium: (arenas.medium_blocks, arenas.medium),
         large: (large_blocks, large_bytes),
         classes: [ClassStatistics::default(); size_class::COUNT],

@@ -88,3 +88,43 @@ fn its_sum_is_what_the_kernel_counts() {
     let empty = ledger.check("empty");
     assert!(empty.held_bytes() < 4 << 20, "{empty}");
 }
+
+/// The history and the checks are switched on by the environment, so this is played by the same program again.
+#[test]
+fn it_counts_the_history_and_the_books_of_the_checks_as_well() {
+    if std::env::var_os("LEDGER_ATTENDED").is_some() {
+        return an_attended_heap();
+    }
+    for (history, check) in
+        [("300000", ""), ("0", "leaks"), ("1000", "red-zones,quarantine=1M,stacks"), ("100000", "guards,fill")]
+    {
+        let name = "it_counts_the_history_and_the_books_of_the_checks_as_well";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--test-threads=1"])
+            .envs([("LEDGER_ATTENDED", "1"), ("TERRACE_HISTORY", history), ("TERRACE_CHECK", check)])
+            .env("TERRACE_HISTORY_STACKS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{history}, {check}: {text}");
+    }
+}
+
+fn an_attended_heap() {
+    let mut state = 7;
+    // Touched before it counts.
+    let mut blocks = vec![Vec::new(); 200_000];
+    blocks.clear();
+    let ledger = Ledger::begin();
+    blocks.resize_with(100_000, || vec![1; 16 + random(&mut state) % 48]);
+    ledger.check("full");
+    blocks.retain(|_| random(&mut state).is_multiple_of(2));
+    ledger.check("half of it");
+    blocks.resize_with(200_000, || vec![1; 16 + random(&mut state) % 48]);
+    ledger.check("full again");
+    let large: Vec<_> = (1..60).map(|n| vec![1_u8; n << 12]).collect();
+    ledger.check("large blocks");
+    drop((large, blocks));
+    terrace::purge();
+    ledger.check("empty");
+}

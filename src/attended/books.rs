@@ -191,6 +191,11 @@ impl Books {
         unsafe { core::slice::from_raw_parts(self.table, self.bucket_count) }
     }
 
+    /// What the table takes beside the records, in bytes.
+    pub(super) fn table_bytes(&self) -> usize {
+        (self.bucket_count * size_of::<Bucket>()).next_multiple_of(os::page_size())
+    }
+
     fn bucket(&self, start: NonNull<u8>) -> &'static Bucket {
         let hash = (start.addr().get() as u64 / 16).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         &self.buckets()[(hash >> 32) as usize & (self.bucket_count - 1)]

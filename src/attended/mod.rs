@@ -185,6 +185,11 @@ pub(crate) fn guarded() -> (usize, usize, usize) {
     if OPTIONS.has_check(words::GUARDS) { books::BOOKS.lock().guarded() } else { (0, 0, 0) }
 }
 
+/// Bytes of the checks' books that are mapped beside the metadata.
+pub(crate) fn table_bytes() -> usize {
+    if OPTIONS.has_check(words::ALL) { books::BOOKS.lock().table_bytes() } else { 0 }
+}
+
 pub(crate) fn lock_for_fork() {
     checked::VERIFYING.lock_for_fork();
     books::BOOKS.lock_for_fork();

@@ -224,6 +224,11 @@ fn next_in(ring: &Ring, last: Mark) -> Option<(Mark, Event)> {
     })
 }
 
+/// Bytes of all rings that are mapped, and of their pages that have memory.
+pub(crate) fn bytes() -> (usize, usize) {
+    HISTORY.rings.iter().map(Ring::bytes).fold((0, 0), |sum, ring| (sum.0 + ring.0, sum.1 + ring.1))
+}
+
 /// A block that something happened to, and from where.
 #[derive(Clone, Copy)]
 pub(crate) struct Happening {

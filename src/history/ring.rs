@@ -107,6 +107,14 @@ impl Ring {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// Its length, and how much of it was ever written to, in whole pages; both in bytes.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let of =
+            |slots: u64| (size_of::<Self>() + slots as usize * size_of::<Slot>()).next_multiple_of(os::page_size());
+        let numbers = self.numbers();
+        (of(self.capacity()), of(numbers.end - numbers.start))
+    }
+
     fn slot(&self, number: u64) -> &Slot {
         let slots = NonNull::from_ref(self).cast::<u8>().as_ptr().wrapping_add(size_of::<Ring>()).cast::<Slot>();
         let slot = slots.wrapping_add((number % self.capacity()) as usize);
