@@ -98,7 +98,9 @@ fn compile(source: &str, linked: Linked) -> PathBuf {
         Linked::Static => libraries.push("-static".into()),
     }
     let compiled = command.args(libraries).output().expect("the compiler can be started");
-    assert!(compiled.status.success(), "{source}, {linked:?}:\n{}", String::from_utf8_lossy(&compiled.stderr));
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "{source}, {linked:?}:\n{said}");
+    assert!(!said.contains("statically linked"), "the library brings a warning along: {said}");
     program
 }
 
@@ -135,6 +137,18 @@ fn a_program_in_cpp_links_in_every_way() {
         let program = compile("linked.cpp", linked);
         assert_fine(&run(&program, &[], &[]));
         assert_on_terrace(&program, &[]);
+    }
+}
+
+/// There is no loader in a wholly static program that could find an unwinder, and no second C library may be loaded for it.
+#[test]
+fn an_unwinder_is_asked_for_in_every_way_and_not_to_be_had_in_a_static_program() {
+    for linked in WAYS {
+        let program = compile("linked.c", linked);
+        let output = run(&program, &["1"], &[("TERRACE_STACKS", "unwind"), ("TERRACE_CHECK", "stacks")]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{linked:?}: {output:?}");
+        assert_eq!(said.matches("there is no unwinder here").count(), usize::from(matches!(linked, Linked::Static)));
     }
 }
 

@@ -28,10 +28,7 @@ impl Unwinder {
     /// Finds an unwinder, and loads its library if need be: allocates, and takes the loader's lock. `Err` if the loader is at work, so
     /// that it must not be called; `Ok(None)` if there is no unwinder.
     pub(crate) fn find() -> Result<Option<Self>, LoaderBusy> {
-        let Some(loader) = Loader::find() else { return Ok(None) };
-        if loader.is_busy() {
-            return Err(LoaderBusy);
-        }
+        let Some(loader) = Loader::find()? else { return Ok(None) };
         Ok(keeping_errno(|| LIBRARIES.into_iter().find_map(|library| Self::of(&loader, library))))
     }
 
@@ -80,50 +77,54 @@ pub(crate) struct LoaderBusy;
 struct Loader {
     dlopen: unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void,
     dlsym: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void,
-    /// What debuggers are told of it; null where there is no such thing.
-    debug: *const Debug,
 }
 
-/// The beginning of `struct r_debug` of `<link.h>`.
+/// What the loader tells debuggers of itself: the beginning of `struct r_debug` of `<link.h>`.
 #[repr(C)]
 struct Debug {
-    version: c_int,
-    map: *const c_void,
-    breakpoint: usize,
+    _version: c_int,
+    _map: *const c_void,
+    _breakpoint: usize,
     state: c_int,
 }
 
-impl Loader {
-    /// The addresses that linker or loader have put in place for weak symbols: null for those that nobody defines. A strong one of
-    /// `dlopen` has the linker warn of it in each static program.
-    fn find() -> Option<Self> {
-        let [dlopen, dlsym, debug] = weak::addresses();
-        let (dlopen, dlsym) = (NonNull::new(dlopen.cast_mut())?, NonNull::new(dlsym.cast_mut())?);
-        Some(Self {
-            // SAFETY: the function of that name has this type.
-            dlopen: unsafe {
-                mem::transmute::<NonNull<c_void>, unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void>(dlopen)
-            },
-            // SAFETY: as above.
-            dlsym: unsafe {
-                mem::transmute::<NonNull<c_void>, unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void>(
-                    dlsym,
-                )
-            },
-            debug: debug.cast(),
-        })
-    }
-
-    /// Whether it is in the midst of loading or unloading an object, by this thread or another. It allocates meanwhile, and a call of
-    /// `dlopen` from there would end the process.
-    fn is_busy(&self) -> bool {
-        if self.debug.is_null() {
+impl Debug {
+    /// Whether the loader is in the midst of loading or unloading an object, by this thread or another. It allocates meanwhile, and a
+    /// call of `dlopen` from there would end the process. `this` is null, or the loader's own.
+    fn is_busy(this: *const Self) -> bool {
+        if this.is_null() {
             return false;
         }
-        // SAFETY: `_r_debug` is the loader's, and stays.
-        let state = unsafe { &raw const (*self.debug).state };
+        // SAFETY: the loader's stays.
+        let state = unsafe { &raw const (*this).state };
         // SAFETY: as above. Other threads may change it, as they may while a debugger reads it; each value is a whole number.
         unsafe { state.read_volatile() != 0 }
+    }
+}
+
+impl Loader {
+    /// `None` in a wholly static program, which has no loader: what it has of these functions would load a second C library.
+    fn find() -> Result<Option<Self>, LoaderBusy> {
+        type Symbol = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+        type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
+        // SAFETY: reading the kernel's auxiliary vector has no preconditions.
+        if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
+            return Ok(None);
+        }
+        let [dlsym, debug] = weak::addresses();
+        if Debug::is_busy(debug.cast()) {
+            return Err(LoaderBusy);
+        }
+        let Some(dlsym) = NonNull::new(dlsym.cast_mut()) else { return Ok(None) };
+        // SAFETY: the function of that name has this type.
+        let dlsym = unsafe { mem::transmute::<NonNull<c_void>, Symbol>(dlsym) };
+        // By its name at run time: the linker warns of it in each static program.
+        // SAFETY: the name is a C string.
+        let dlopen = NonNull::new(unsafe { dlsym(libc::RTLD_DEFAULT, c"dlopen".as_ptr()) });
+        let Some(dlopen) = dlopen else { return Ok(None) };
+        // SAFETY: the function of that name has this type.
+        let dlopen = unsafe { mem::transmute::<NonNull<c_void>, Open>(dlopen) };
+        Ok(Some(Self { dlopen, dlsym }))
     }
 
     fn load(&self, library: &CStr) -> Option<NonNull<c_void>> {
@@ -137,23 +138,22 @@ impl Loader {
     }
 }
 
-/// The symbols are weak by another name each: where the program itself asks for one, it stays as strong as it is there.
+/// The addresses that linker or loader have put in place for weak symbols: null for those that nobody defines. They are weak by
+/// another name each: where the program itself asks for one, it stays as strong as it is there.
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 mod weak {
     use core::ffi::c_void;
 
     core::arch::global_asm!(
-        ".weakref terrace_weak_dlopen, dlopen",
         ".weakref terrace_weak_dlsym, dlsym",
         ".weakref terrace_weak_r_debug, _r_debug",
         ".pushsection .data.rel.ro.terrace_loader_0_1,\"aw\",@progbits",
         ".globl terrace_loader_0_1",
         ".hidden terrace_loader_0_1",
         ".type terrace_loader_0_1, @object",
-        ".size terrace_loader_0_1, 24",
+        ".size terrace_loader_0_1, 16",
         ".p2align 3",
         "terrace_loader_0_1:",
-        ".8byte terrace_weak_dlopen",
         ".8byte terrace_weak_dlsym",
         ".8byte terrace_weak_r_debug",
         ".popsection",
@@ -161,10 +161,10 @@ mod weak {
 
     unsafe extern "C" {
         #[link_name = "terrace_loader_0_1"]
-        static LOADER: [*const c_void; 3];
+        static LOADER: [*const c_void; 2];
     }
 
-    pub(super) fn addresses() -> [*const c_void; 3] {
+    pub(super) fn addresses() -> [*const c_void; 2] {
         // SAFETY: defined above, and never written once the program runs.
         unsafe { LOADER }
     }
@@ -172,7 +172,7 @@ mod weak {
 
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod weak {
-    pub(super) fn addresses() -> [*const core::ffi::c_void; 3] {
-        [core::ptr::null(); 3]
+    pub(super) fn addresses() -> [*const core::ffi::c_void; 2] {
+        [core::ptr::null(); 2]
     }
 }
