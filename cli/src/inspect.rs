@@ -199,8 +199,12 @@ fn all_processes() -> Result<(Vec<Snapshot>, usize), Failure> {
     Ok((snapshots, forbidden))
 }
 
-/// Writes a text over the one before: home, each line, and nothing of what stood there.
+/// Writes a text over the one before: home, each line, and nothing of what stood there. Where there is no terminal the texts follow
+/// each other.
 fn print_over(text: &str) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() {
+        return print(&format!("{text}\n"));
+    }
     print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
 }
 

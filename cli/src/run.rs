@@ -38,7 +38,8 @@ pub struct Arguments {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     history: Option<u32>,
 
-    /// Keep the call stack of each event as well, as far as the command's code keeps frame pointers
+    /// Keep the call stack of each event as well: as far as the command's code keeps frame pointers, or with TERRACE_STACKS=unwind of
+    /// any code
     #[arg(long)]
     history_stacks: bool,
 

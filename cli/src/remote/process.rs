@@ -132,14 +132,11 @@ impl Space for Live {
     fn process(&self) -> Process {
         let name = read(&self.folder.join("comm")).unwrap_or_default();
         let command = fs::read(self.folder.join("cmdline")).unwrap_or_default();
-        let command = command.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-        let mut command: Vec<String> = command.collect();
-        command.pop();
         Process {
             source: if self.is_stopped { Source::Stopped } else { Source::Live },
             pid: self.pid,
             name: name.trim_end().to_owned(),
-            command,
+            command: words_of(&command),
             time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             library: String::new(),
             page_bytes: self.page_size as u64,
@@ -216,9 +213,24 @@ fn heading(line: &str) -> Option<Map> {
     Some(Map { start, end, permissions, name, ..Map::default() })
 }
 
+/// The words of a command line, each ended by a zero. A program that writes a title of its own over them fills the rest with zeroes.
+fn words_of(line: &[u8]) -> Vec<String> {
+    let len = line.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let words = line[..len].split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    if len == 0 { Vec::new() } else { words.collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_has_no_words_behind_its_end() {
+        assert_eq!(words_of(b"sh\0-c\0true\0"), ["sh", "-c", "true"]);
+        assert_eq!(words_of(b"a\0\0b\0"), ["a", "", "b"]);
+        assert_eq!(words_of(b"redis-server *:6379\0\0\0\0"), ["redis-server *:6379"]);
+        assert!(words_of(b"").is_empty());
+    }
 
     #[test]
     fn mappings_are_read_with_their_memory_and_their_names() {

@@ -1,6 +1,6 @@
 //! A process that runs on Terrace. `cargo build` of the whole workspace comes first.
 
-use crate::run;
+use crate::{end_of, run, terrace};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -74,6 +74,25 @@ fn a_look_at_a_running_process_passes_the_schema_and_adds_up() {
     let heap = zones + sum(&look["large"], "resident_bytes") + look["metadata"]["resident_bytes"].as_u64().unwrap();
     assert_eq!(heap, sum(&look["mappings"], "heap_resident_bytes"));
     assert!(zones > 0);
+}
+
+#[test]
+fn a_watch_that_goes_to_a_pipe_is_plain_text() {
+    let shell = Shell::start();
+    let mut watch = terrace(&["stats", &shell.pid(), "--watch=0.1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let head = format!("process {} (sh), ", shell.0.id());
+    let mut heads = 0;
+    for line in lines {
+        assert!(!line.contains('\x1b'), "{line:?}");
+        heads += usize::from(line.starts_with(&head));
+        if heads == 3 {
+            break;
+        }
+    }
+    // Nobody reads any more.
+    assert!(end_of(&mut watch).success());
+    assert_eq!(heads, 3);
 }
 
 #[test]
