@@ -458,7 +458,9 @@ fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr
         return cache.push_rotating(class, block);
     }
     cache.busy[class.index()].set(true);
-    cache.resettle_if_thin(class, most);
+    if cache.thin[class.index()].get() || cache.is_clock_next() {
+        cache.resettle_if_thin(class, most);
+    }
     cache.tick();
     cache.push_own(class, block);
 }
