@@ -177,7 +177,7 @@ impl Stage {
         looks.iter().filter(|look| look.seconds >= from).map(figure).fold(0.0, f64::max)
     }
 
-    /// Runs `play` with the watch beside it.
+    /// Runs `play` with the watch beside it, which ends with it, also by a panic.
     pub fn watched<T>(&self, play: impl FnOnce(&Self) -> T) -> T {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -187,10 +187,19 @@ impl Stage {
                     thread::sleep(LOOK_EVERY.max(self.hour / LOOKS_IN_AN_HOUR));
                 }
             });
-            let result = play(self);
-            over.store(true, Ordering::Relaxed);
-            result
+            let _end = EndOfWatch(&over);
+            play(self)
         })
+    }
+}
+
+/// Tells the watch that the scenario is over. Set by the scenario's thread, read by the watch; `Relaxed`, since nothing hangs on
+/// how many looks come after.
+struct EndOfWatch<'o>(&'o AtomicBool);
+
+impl Drop for EndOfWatch<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -204,25 +213,4 @@ fn resident() -> usize {
     let text = std::str::from_utf8(&text[..read]).expect("statm is text");
     let pages = text.split(' ').nth(1).and_then(|word| word.parse::<usize>().ok()).expect("statm has a second figure");
     pages * PAGE
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scenarios::held::Held;
-
-    #[test]
-    fn what_is_allocated_is_seen() {
-        let stage = Stage::new(1.0, HOUR);
-        let block = stage.watched(|stage| {
-            let block = Held::new(64 << 20);
-            stage.set_floor(5);
-            let look = stage.look();
-            assert!(look.resident >= 60 << 20 && look.live >= 64 << 20 && look.floor == 5, "{look:?}");
-            block
-        });
-        assert!(stage.most(0.0, |look| look.resident as f64) >= f64::from(60 << 20));
-        assert!(stage.most(f64::MAX, |look| look.resident as f64) == 0.0);
-        drop(block);
-    }
 }
