@@ -31,8 +31,11 @@ pub(crate) const MAX_SMALL_ALIGN: usize = 4096;
 #[repr(transparent)]
 pub struct SizeClass(u16);
 
+/// An entry for each size up to [`BYTE_TABLE_MAX`].
+pub(crate) type ByteTable = [SizeClass; BYTE_TABLE_MAX + 1];
+
 /// Class by size, aligned to 16: for the C face, whose most frequent requests are spared the rounding.
-static BYTE_TABLE: [SizeClass; BYTE_TABLE_MAX + 1] = {
+pub(crate) static BYTE_TABLE: ByteTable = {
     let mut table = [SizeClass(0); BYTE_TABLE_MAX + 1];
     let mut size = 0;
     while size < table.len() {

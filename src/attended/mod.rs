@@ -128,7 +128,7 @@ pub(crate) unsafe fn reallocate(
         // SAFETY: the caller's promise.
         unsafe { memcheck::reallocate(start, size, align, caller) }
     } else {
-        reallocate_unrecorded(start, size, align, caller, plainly)
+        reallocate_checked(start, size, align, caller).unwrap_or_else(plainly)
     };
     if !new.is_null() {
         let (address, other, caller) = (new.addr(), start.addr().get(), Some(caller));
@@ -137,23 +137,18 @@ pub(crate) unsafe fn reallocate(
     new
 }
 
-fn reallocate_unrecorded(
-    start: NonNull<u8>,
-    size: usize,
-    align: usize,
-    caller: Caller,
-    plainly: impl FnOnce() -> *mut u8,
-) -> *mut u8 {
-    if OPTIONS.has_check(words::ALL) {
-        if let Some(new) = checked::reallocate(start, size, align, caller) {
-            return new.map_or(core::ptr::null_mut(), NonNull::as_ptr);
-        }
-        if checked::tell_inside("realloc", start) {
-            crate::os::set_errno(libc::EINVAL);
-            return core::ptr::null_mut();
-        }
+/// As [`reallocate`], if that is for the checks to do: they know the block, or that there is none.
+fn reallocate_checked(start: NonNull<u8>, size: usize, align: usize, caller: Caller) -> Option<*mut u8> {
+    if !OPTIONS.has_check(words::ALL) {
+        return None;
     }
-    plainly()
+    if let Some(new) = checked::reallocate(start, size, align, caller) {
+        return Some(new.map_or(core::ptr::null_mut(), NonNull::as_ptr));
+    }
+    checked::tell_inside("realloc", start).then(|| {
+        crate::os::set_errno(libc::EINVAL);
+        core::ptr::null_mut()
+    })
 }
 
 /// What was asked for of the block that starts at an address, in bytes, if checks are on and it is known to them.

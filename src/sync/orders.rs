@@ -10,14 +10,14 @@
 
 use super::{model, whole_locks};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 /// As many threads as loom has.
 const THREADS: usize = 5;
 
 /// What happened to the word at an address while several threads ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub(super) enum Fact {
     Written(usize),
     ReadBy(usize, usize),
@@ -25,6 +25,21 @@ pub(super) enum Fact {
     Unguarded(usize),
     /// The lock of this word was tried.
     Attempted(usize),
+}
+
+/// For each word, by its address, the bits of what is known of it.
+type Facts = BTreeMap<usize, u32>;
+
+impl Fact {
+    /// The word, and the bit of the fact.
+    fn of(self) -> (usize, u32) {
+        match self {
+            Self::Written(address) => (address, 1),
+            Self::Unguarded(address) => (address, 1 << 1),
+            Self::Attempted(address) => (address, 1 << 2),
+            Self::ReadBy(address, thread) => (address, 1 << (2 + thread)),
+        }
+    }
 }
 
 /// What an operation does to its word.
@@ -45,9 +60,9 @@ struct History {
 
 std::thread_local! {
     /// What was found out in the rounds before, and in this one.
-    static FOUND: RefCell<(HashSet<Fact>, HashSet<Fact>)> = RefCell::default();
-    static HISTORIES: RefCell<HashMap<usize, History>> = RefCell::default();
-    static WRITTEN: RefCell<HashSet<usize>> = RefCell::default();
+    static FOUND: RefCell<(Facts, Facts)> = RefCell::default();
+    static HISTORIES: RefCell<BTreeMap<usize, History>> = RefCell::default();
+    static WRITTEN: RefCell<BTreeSet<usize>> = RefCell::default();
     /// Whether this round counts no race: some word was taken for one whose accesses a lock orders, which it is not.
     static VOID: Cell<bool> = const { Cell::new(false) };
 }
@@ -73,14 +88,22 @@ pub(super) fn is_void() -> bool {
 pub(super) fn learn() -> bool {
     VOID.set(false);
     FOUND.with_borrow_mut(|(known, found)| {
-        let before = known.len();
-        known.extend(found.drain());
-        known.len() > before
+        let more = !found.is_empty();
+        for (address, bits) in std::mem::take(found) {
+            *known.entry(address).or_default() |= bits;
+        }
+        more
     })
 }
 
+/// The bits of what is known of a word.
+fn known_of(address: usize) -> u32 {
+    FOUND.with_borrow(|(known, _)| known.get(&address).copied().unwrap_or_default())
+}
+
 pub(super) fn is_known(fact: Fact) -> bool {
-    FOUND.with_borrow(|(known, _)| known.contains(&fact))
+    let (address, bit) = fact.of();
+    known_of(address) & bit != 0
 }
 
 /// Notes what happens, if several threads run.
@@ -88,8 +111,7 @@ pub(super) fn note(fact: Fact) {
     if !model::several_run() {
         return;
     }
-    let (Fact::Written(address) | Fact::ReadBy(address, _) | Fact::Unguarded(address) | Fact::Attempted(address)) =
-        fact;
+    let (address, bit) = fact.of();
     // What a model keeps lies elsewhere in other executions: its words are taken for contested.
     if model::is_kept(address) {
         return;
@@ -98,7 +120,7 @@ pub(super) fn note(fact: Fact) {
         WRITTEN.with_borrow_mut(|written| written.insert(address));
     }
     if !is_known(fact) {
-        FOUND.with_borrow_mut(|(_, found)| found.insert(fact));
+        FOUND.with_borrow_mut(|(_, found)| *found.entry(address).or_default() |= bit);
     }
 }
 
@@ -114,7 +136,8 @@ pub(super) fn was_written(address: usize) -> bool {
 
 /// The threads that read the word while others run, as far as is known.
 pub(super) fn readers(address: usize) -> impl Iterator<Item = usize> {
-    (1..=THREADS).filter(move |&thread| is_known(Fact::ReadBy(address, thread)))
+    let known = known_of(address);
+    (1..=THREADS).filter(move |&thread| known & Fact::ReadBy(address, thread).of().1 != 0)
 }
 
 pub(super) fn is_read(address: usize) -> bool {

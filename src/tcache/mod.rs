@@ -52,7 +52,7 @@ use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::report::{self, Fault};
-use crate::size_class::{self, BYTE_TABLE_MAX, C_ALIGN, SizeClass};
+use crate::size_class::{self, BYTE_TABLE, BYTE_TABLE_MAX, ByteTable, C_ALIGN, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
 use crate::with_caller;
 use allowance::Account;
@@ -72,8 +72,8 @@ pub(crate) struct ThreadCache {
     /// Blocks that each magazine has, and has room for, as of the last slow call of its class.
     grants: [Cell<u16>; size_class::COUNT],
     /// The classes of the sizes that the C face asks for most; zeroes in a stand-in. A table of the library's would cost each call of
-    /// `malloc` an instruction to find.
-    by_size: [Cell<SizeClass>; BYTE_TABLE_MAX + 1],
+    /// `malloc` an instruction to find. Written when the cache is made, never changed.
+    by_size: ByteTable,
     account: Account,
     outbox: Outbox,
     /// Bytes in all old lists.
@@ -187,7 +187,7 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
     debug_assert!(size <= BYTE_TABLE_MAX);
     let cache = slot::get();
     // SAFETY: the table has an entry for each size up to BYTE_TABLE_MAX.
-    let class = unsafe { cache.by_size.get_unchecked(size) }.get();
+    let class = *unsafe { cache.by_size.get_unchecked(size) };
     cache.magazine(class).pop().map(BlockPtr::start)
 }
 
@@ -540,13 +540,14 @@ impl ThreadCache {
     /// # Safety
     /// The memory must be zeroed, the caller's, and stay for ever.
     unsafe fn create(memory: NonNull<Self>) -> &'static Self {
+        // SAFETY: the field lies in the memory, of which no reference has been made yet.
+        let by_size = unsafe { &raw mut (*memory.as_ptr()).by_size };
+        // SAFETY: as above.
+        unsafe { by_size.write(BYTE_TABLE) };
         // SAFETY: zeroes are a valid cache: null pointers, `None`, numbers, free locks, the state LIVE.
         let cache: &'static Self = unsafe { memory.as_ref() };
         for class in SizeClass::all() {
             let _ = cache.magazine(class).unload(class, 0);
-        }
-        for (size, class) in cache.by_size.iter().enumerate() {
-            class.set(SizeClass::by_byte_table(size));
         }
         cache
     }
@@ -557,7 +558,7 @@ impl ThreadCache {
             magazines: [const { Magazine::none() }; size_class::COUNT],
             old: [const { OldList { head: Cell::new(None), count: Cell::new(0) } }; size_class::COUNT],
             grants: [const { Cell::new(0) }; size_class::COUNT],
-            by_size: [const { Cell::new(SizeClass::from_index(0)) }; BYTE_TABLE_MAX + 1],
+            by_size: [SizeClass::from_index(0); BYTE_TABLE_MAX + 1],
             account: Account::new(),
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
