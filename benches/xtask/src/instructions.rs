@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 /// A figure to be counted.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +146,28 @@ pub fn sample(kit: &Kit, cell: &Cell) -> Sample {
     Sample { cell: cell.clone(), run: 0, figures, checksum: None, latency: BTreeMap::new(), memory: Vec::new(), failed }
 }
 
+/// The figure of each count, as many counted at a time as there are processors: valgrind runs a program on one, and what runs beside
+/// it changes no count.
+fn side_by_side(figure: impl Fn(&Count) -> Result<f64, String> + Sync) -> Result<Vec<(&'static Count, f64)>, String> {
+    let counts = Mutex::new(COUNTS.iter().enumerate());
+    let found = Mutex::new(BTreeMap::new());
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let Some((number, count)) = counts.lock().expect("nobody panics with the lock").next() else {
+                        return;
+                    };
+                    let result = figure(count).map(|figure| (count, figure));
+                    found.lock().expect("nobody panics with the lock").insert(number, result);
+                }
+            });
+        }
+    });
+    found.into_inner().expect("nobody panicked with the lock").into_values().collect()
+}
+
 /// Fails when Terrace needs more instructions an operation than the limits allow
 #[derive(Args, Debug)]
 pub struct Options {
@@ -221,16 +245,16 @@ pub fn check(options: &Options) -> Result<bool, String> {
     let tools = shop.instruction_tools()?;
     let preloads = shop.preloads(&["terrace".to_owned()], options.terrace_library.as_deref());
     let library = preloads.get("terrace").and_then(Option::as_deref).ok_or("there is no libterrace.so")?;
-    let mut figures = Vec::new();
-    for count in &COUNTS {
+    let (c_face, rust_face) = (tools.join("c_face"), tools.join("rust_face"));
+    let figures = side_by_side(|count| {
         let (program, preload) = match count.face {
-            Face::C => (tools.join("c_face"), Some(library)),
-            Face::Rust => (tools.join("rust_face"), None),
+            Face::C => (&c_face, Some(library)),
+            Face::Rust => (&rust_face, None),
         };
-        let found = figure(count, &Target { program: &program, allocator: "terrace", preload })?;
+        let found = figure(count, &Target { program, allocator: "terrace", preload })?;
         println!("{found:10.2}  {:<22} {}", count.name(), count.what);
-        figures.push((count, found));
-    }
+        Ok(found)
+    })?;
     if options.record {
         std::fs::write(&path, render(&figures)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
