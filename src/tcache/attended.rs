@@ -5,7 +5,8 @@
 //! switched on uses up first what it has at hand.
 
 use super::magazine::{List, limit};
-use super::{ThreadCache, freed_twice, known, lifecycle};
+use super::paths::{freed_twice, known};
+use super::{ThreadCache, lifecycle};
 use crate::arena::slab_containing;
 use crate::block::{BlockPtr, blocks_from};
 use crate::size_class::SizeClass;

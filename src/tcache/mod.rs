@@ -29,6 +29,7 @@ mod inbox;
 mod lifecycle;
 mod magazine;
 mod outbox;
+mod paths;
 mod purger;
 mod settling;
 mod slab_sets;
@@ -37,31 +38,32 @@ mod slot;
 pub(crate) use attended::give_back;
 pub(crate) use lifecycle::{CACHES, Caches};
 pub(crate) use magazine::limits;
+pub(crate) use paths::{
+    allocate, allocate_at_hand, allocate_c, allocate_from, cold_path, free_in_slab, free_known, free_own, is_attended,
+    take, take_at_hand,
+};
 pub(crate) use purger::PURGER;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, purger::Purger};
 
-use crate::arena::{ARENAS, Descriptor, Growth, Owner, Slab, slab_containing};
-use crate::attended::{self as calls, Caller};
+use crate::arena::{ARENAS, Growth, Owner, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
 use crate::large::LARGE;
 use crate::layout::CacheLayout;
-use crate::limit::LIMIT;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
-use crate::report::{self, Fault};
-use crate::size_class::{self, BYTE_TABLE, BYTE_TABLE_MAX, ByteTable, C_ALIGN, SizeClass};
+use crate::size_class::{self, BYTE_TABLE, BYTE_TABLE_MAX, ByteTable, SizeClass};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Cell, Counter, Mutex};
-use crate::with_caller;
 use allowance::Account;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
-use magazine::{List, Magazine, limit};
+use magazine::{List, Magazine};
 use outbox::{Gathered, Outbox, Parcel};
+use paths::freed_twice;
 use slab_sets::{Holdings, SlabSets};
 
 #[repr(C, align(128))]
@@ -149,121 +151,6 @@ impl OldList {
         self.head.set(list.head);
         self.count.set(list.count);
     }
-}
-
-/// Tells the compiler that the branch that calls this is the rare one (`core::hint::cold_path` is too new).
-#[cold]
-#[inline]
-pub(crate) fn cold_path() {}
-
-/// Takes a block of the class, for a request of `size` bytes aligned to `align`; null, with `errno` set, when there is no
-/// memory.
-#[inline(always)]
-pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
-    match take_at_hand(class) {
-        Some(start) => start.as_ptr(),
-        None => allocate_slow(size, align, class),
-    }
-}
-
-/// Takes a block of the class, if the calling thread has one at hand.
-#[inline(always)]
-pub(crate) fn take_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
-    slot::get().magazine(class).pop().map(BlockPtr::start)
-}
-
-/// Takes a block of `size` bytes, at most [`BYTE_TABLE_MAX`], aligned to 16; null, with `errno` set, when there is no memory.
-#[inline(always)]
-pub(crate) fn allocate_c(size: usize) -> *mut u8 {
-    match allocate_at_hand(size) {
-        Some(block) => block.as_ptr(),
-        None => allocate_slow(size, C_ALIGN, SizeClass::by_byte_table(size)),
-    }
-}
-
-/// As [`allocate_c`], if the calling thread has such a block at hand.
-#[inline(always)]
-pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
-    debug_assert!(size <= BYTE_TABLE_MAX);
-    let cache = slot::get();
-    // SAFETY: the table has an entry for each size up to BYTE_TABLE_MAX.
-    let class = *unsafe { cache.by_size.get_unchecked(size) };
-    cache.magazine(class).pop().map(BlockPtr::start)
-}
-
-/// Frees a block whose size class the caller knows (from a Rust layout).
-///
-/// # Safety
-/// `start` must be the first byte of a live block of the class, which the caller gives up.
-#[inline(always)]
-pub(crate) unsafe fn free_known(start: NonNull<u8>, class: SizeClass) {
-    let cache = slot::get();
-    let descriptor = Descriptor::containing(start);
-    // SAFETY: the caller gives the block up.
-    let block = unsafe { BlockPtr::from_start(start) };
-    // SAFETY: live blocks lie in registered segments.
-    if unsafe { descriptor.is_owned_by(cache.owner()) } {
-        if !cache.magazine(class).push(block) {
-            cold_path();
-            push_known_slow(block, class);
-        }
-    } else {
-        cold_path();
-        // SAFETY: as above.
-        free_foreign(unsafe { descriptor.slab() }, block);
-    }
-}
-
-/// Frees a block of another cache's slab, out of line.
-#[inline(never)]
-fn free_foreign(slab: &'static Slab, block: BlockPtr) {
-    free_remote(slot::get(), slab, block);
-}
-
-/// Frees a block of a slab of this thread's own; `false`, and no change, when the address is anything else.
-///
-/// # Safety
-/// The descriptor must be that of the address's slice, in a registered segment; the caller gives up the block that starts
-/// there, if one does.
-#[inline(always)]
-pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> bool {
-    let cache = slot::get();
-    // SAFETY: the caller's promise.
-    if unsafe { !descriptor.is_owned_by(cache.owner()) } {
-        return false;
-    }
-    // SAFETY: the caller's promise.
-    if unsafe { !descriptor.starts_block(start) } {
-        return false;
-    }
-    // SAFETY: the caller's promise.
-    let class = unsafe { descriptor.slab() }.class();
-    // SAFETY: it is a block's start, and the caller gives the block up.
-    let block = unsafe { BlockPtr::from_start(start) };
-    if !cache.magazine(class).push(block) {
-        cold_path();
-        push_slow(block);
-    }
-    true
-}
-
-/// Frees a block of another cache's slab, or one outside of the first slice of its slab; `false`, and no change, when the
-/// address is no block of a slab.
-///
-/// # Safety
-/// As for [`free_own`].
-#[inline(always)]
-pub(crate) unsafe fn free_in_slab(descriptor: Descriptor, start: NonNull<u8>) -> bool {
-    let cache = slot::get();
-    // SAFETY: the caller's promise.
-    let slab = unsafe { descriptor.slab() };
-    // SAFETY: the caller's promise.
-    if unsafe { !descriptor.starts_block(start) } && !slab.is_block_start(start) {
-        return false;
-    }
-    // SAFETY: it is a block's start, and the caller gives the block up.
-    free_remote(cache, slab, unsafe { BlockPtr::from_start(start) });
-    true
 }
 
 /// The arena hint of the calling thread, for medium blocks.
@@ -358,157 +245,6 @@ pub(crate) fn check_own() {
     }
 }
 
-with_caller! {
-    /// Takes a block that is not at hand. The size stands first: it then stays where `malloc` was given it.
-    fn allocate_slow(size: usize, align: usize, class: SizeClass) -> *mut u8 => allocate_from, ["rcx", "r8"], ["x3", "x4"]
-}
-
-/// As [`allocate_slow`], for a call that came from there.
-#[cold]
-#[unsafe(link_section = ".text.terrace.common")]
-pub(crate) extern "C" fn allocate_from(
-    size: usize,
-    align: usize,
-    class: SizeClass,
-    frame: usize,
-    returns_to: usize,
-) -> *mut u8 {
-    let start = if is_attended() {
-        calls::allocate(size, align, Some(class), Caller { frame, returns_to })
-    } else {
-        take(class)
-    };
-    match start {
-        Some(start) => start.as_ptr(),
-        None => {
-            os::set_errno(libc::ENOMEM);
-            core::ptr::null_mut()
-        }
-    }
-}
-
-/// Whether calls are attended. Before the first call that is only known when the options have been read.
-pub(crate) fn is_attended() -> bool {
-    if core::ptr::eq(slot::get(), &slot::NEWBORN) {
-        let _ = start();
-    }
-    OPTIONS.attended()
-}
-
-/// Takes a block of a class that the calling thread has not at hand.
-#[unsafe(link_section = ".text.terrace.common")]
-pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
-    let block = match lifecycle::own_or_attach() {
-        Some(cache) => cache.refill(class),
-        None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
-    };
-    LIMIT.heed();
-    block.map(BlockPtr::start)
-}
-
-with_caller! {
-    /// A push onto the magazine of the block's class was refused. That class is not handed on: it would cost the fast path.
-    fn push_slow(block: BlockPtr) => push_from, ["rsi", "rdx"], ["x1", "x2"]
-}
-
-#[cold]
-#[unsafe(link_section = ".text.terrace.common")]
-extern "C" fn push_from(block: BlockPtr, frame: usize, returns_to: usize) {
-    // SAFETY: blocks lie in registered segments.
-    let class = unsafe { slab_containing(block.start()) }.class();
-    push_known_from(block, class, frame, returns_to);
-}
-
-with_caller! {
-    /// A push onto the magazine of the class was refused. While calls are attended the block may be one of another class, or of
-    /// none.
-    fn push_known_slow(block: BlockPtr, class: SizeClass) => push_known_from, ["rdx", "rcx"], ["x2", "x3"]
-}
-
-#[cold]
-#[inline(never)]
-#[unsafe(link_section = ".text.terrace.common")]
-extern "C" fn push_known_from(block: BlockPtr, class: SizeClass, frame: usize, returns_to: usize) {
-    // Only a thread that has a cache frees blocks of its own.
-    let cache = slot::get();
-    if cache.magazine(class).top() == Some(block) {
-        // It is being freed twice, and nothing was done with it yet.
-        return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
-    }
-    // The refused push took of the room.
-    cache.magazine(class).restore_room();
-    if cache.renew_room(class) {
-        cache.magazine(class).put(block);
-    } else {
-        push_otherwise(cache, class, block, Caller { frame, returns_to });
-    }
-}
-
-/// As [`push_known_slow`], when there is more to do than to make room.
-#[cold]
-#[inline(never)]
-#[unsafe(link_section = ".text.terrace.common")]
-fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr, caller: Caller) {
-    if OPTIONS.attended() {
-        // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start(), caller) };
-    }
-    let most = cache.enlarge(class);
-    if !cache.magazine(class).make_room(class, most) {
-        return cache.push_rotating(class, block);
-    }
-    cache.busy[class.index()].set(true);
-    if cache.thin[class.index()].get() || cache.is_clock_next() {
-        cache.resettle_if_thin(class, most);
-    }
-    cache.tick();
-    cache.push_own(class, block);
-}
-
-#[cold]
-fn freed_twice(block: BlockPtr, size: usize) -> ! {
-    report::harm_done("free", block.start().as_ptr(), Fault::Freed { size })
-}
-
-/// The owner of the slab of a block that was freed. A slab with a block out has one: without, the block was freed twice.
-fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mut Owner {
-    if owner.is_null() {
-        freed_twice(block, class.block_size());
-    }
-    owner
-}
-
-/// Frees a block of another cache's slab, most of the time by putting it into the outbox.
-#[inline(always)]
-fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
-    // A thread without a cache finds no chain in the outbox that it looks into.
-    if !cache.outbox.try_gather(slab.owner(), slab.class(), block) {
-        cold_path();
-        free_remote_slow(slab, block);
-    }
-}
-
-with_caller! {
-    fn free_remote_slow(slab: &'static Slab, block: BlockPtr) => free_remote_from, ["rdx", "rcx"], ["x2", "x3"]
-}
-
-extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usize, returns_to: usize) {
-    if OPTIONS.attended() {
-        // SAFETY: whoever freed the block gave it up.
-        return unsafe { calls::free(block.start(), Caller { frame, returns_to }) };
-    }
-    let class = slab.class();
-    let owner = known(slab.owner(), block, class);
-    let Some(cache) = lifecycle::own_or_attach() else {
-        return lifecycle::send_alone(owner, class, block);
-    };
-    if owner == cache.owner().as_ptr() {
-        // A block outside of its slab's first slice; or the thread had no cache a moment ago, and got the owner's.
-        return cache.push_own(class, block);
-    }
-    cache.gather(owner, class, block);
-}
-
 impl ThreadCache {
     pub(crate) const LAYOUT: CacheLayout = CacheLayout {
         size: size_of::<Self>() as u32,
@@ -597,43 +333,6 @@ impl ThreadCache {
         let magazine = unsafe { self.magazines.as_ptr().byte_add(class.offset()) };
         // SAFETY: as above.
         unsafe { &*magazine }
-    }
-
-    /// Makes room in the magazine of a class that has all that it can be granted, if it holds little and the clock need not be
-    /// looked at: what most slow calls come to. `false`, and no change, otherwise.
-    #[inline(always)]
-    fn renew_room(&self, class: SizeClass) -> bool {
-        let most = limit(class);
-        if i32::from(self.grants[class.index()].get()) != most
-            || OPTIONS.attended()
-            || self.thin[class.index()].get()
-            || self.is_clock_next()
-        {
-            return false;
-        }
-        let made = self.magazine(class).make_room(class, most);
-        if made {
-            self.busy[class.index()].set(true);
-            self.slow_calls.set(self.slow_calls.get().wrapping_add(1));
-        }
-        made
-    }
-
-    /// Puts a block into a magazine that is full.
-    #[inline(never)]
-    fn push_rotating(&'static self, class: SizeClass, block: BlockPtr) {
-        self.rotate(class);
-        self.tick();
-        self.push_own(class, block);
-    }
-
-    /// Puts a block of this cache's own into the magazine, from a slow path.
-    fn push_own(&'static self, class: SizeClass, block: BlockPtr) {
-        // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
-        // allocator, which filled it.
-        if !self.magazine(class).push(block) {
-            push_known_slow(block, class);
-        }
     }
 
     /// Fills the empty magazine of a class and takes a block from it.

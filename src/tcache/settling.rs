@@ -5,8 +5,9 @@
 //! clock; `tick` must not be called with a cache's lock held, since it takes it.
 
 use super::magazine::List;
+use super::paths::{freed_twice, known};
 use super::slab_sets::{Settled, SlabSets};
-use super::{CACHES, PURGER, ThreadCache, freed_twice, known, lifecycle};
+use super::{CACHES, PURGER, ThreadCache, lifecycle};
 use crate::arena::{ARENAS, PAGE, slab_containing};
 use crate::block::{Chain, blocks_from};
 use crate::history;
