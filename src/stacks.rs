@@ -115,9 +115,11 @@ pub(crate) fn capture(caller: Caller) -> Option<&'static Stack> {
     if frames[0] == 0 { None } else { enter(frames) }
 }
 
-/// Looks for the unwinder, if it is wanted: the loader can be asked when the library starts, and when the option is set.
+/// Looks for the unwinder, if it is wanted: the loader can be asked when the library starts, and when the option is set. The thread
+/// gets a cache, in which it is noted that it looks.
 pub(crate) fn prepare() {
     if OPTIONS.unwinds() {
+        tcache::start();
         while_unwinding(unwinder);
     }
 }

@@ -39,6 +39,7 @@ cases! {
     an_idle_process_returns_what_is_free;
     it_uses_no_time_while_there_is_nothing_to_do;
     a_child_has_one_of_its_own;
+    so_has_a_child_of_a_process_without_a_block;
     a_child_that_shares_its_parent_s_memory_has_none;
     the_process_ends_when_the_program_s_threads_have;
     it_has_ended_when_the_program_s_last_functions_run;

@@ -281,6 +281,7 @@ program!(forks, "forks.c", [], {
     several_threads_can_fork_at_once;
     fork_handlers_of_the_program_can_allocate;
     fork_handlers_registered_before_the_library_can_allocate;
+    a_fork_handler_can_wait_for_a_thread_that_allocates;
     children_free_what_resting_threads_of_the_parent_hold;
 });
 

@@ -126,6 +126,18 @@ fn the_unwinder_names_a_chain_that_keeps_no_frame_pointers() {
     assert!(followed(&functions, &lines, is_the_leak) < 3, "frame pointers are not kept, and yet: {lines:#?}");
 }
 
+/// There the kernel names no loader, as if the program were a static one.
+#[test]
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+fn a_program_that_the_loader_was_given_by_name_has_the_unwinder() {
+    let plain = chain();
+    let mut command = Command::new("/lib64/ld-linux-x86-64.so.2");
+    command.arg(plain.get_program()).args(plain.get_args()).env("TERRACE_STACKS", "unwind");
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (functions, lines) = run(&mut command);
+    assert_eq!(followed(&functions, &lines, is_the_leak), 3, "{lines:#?}");
+}
+
 #[test]
 fn events_have_stacks_of_the_unwinder_as_well() {
     for (stacks, all) in [("unwind", true), ("frames", false)] {

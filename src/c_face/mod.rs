@@ -43,7 +43,7 @@ fn fail(error: i32) -> *mut u8 {
 /// `on_error` is called whenever a bug of the program was found.
 pub fn start(on_error: extern "C" fn()) {
     report::set_hook(on_error);
-    tcache::begin_process();
+    tcache::load();
     heap::read_options();
     statistics::register_exit_report();
     attended::start();

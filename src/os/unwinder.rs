@@ -28,8 +28,10 @@ impl Unwinder {
     /// Finds an unwinder, and loads its library if need be: allocates, and takes the loader's lock. `Err` if the loader is at work, so
     /// that it must not be called; `Ok(None)` if there is no unwinder.
     pub(crate) fn find() -> Result<Option<Self>, LoaderBusy> {
-        let Some(loader) = Loader::find()? else { return Ok(None) };
-        Ok(keeping_errno(|| LIBRARIES.into_iter().find_map(|library| Self::of(&loader, library))))
+        keeping_errno(|| {
+            let Some(loader) = Loader::find()? else { return Ok(None) };
+            Ok(LIBRARIES.into_iter().find_map(|library| Self::of(&loader, library)))
+        })
     }
 
     fn of(loader: &Loader, library: &CStr) -> Option<Self> {
@@ -82,13 +84,24 @@ struct Loader {
 /// What the loader tells debuggers of itself: the beginning of `struct r_debug` of `<link.h>`.
 #[repr(C)]
 struct Debug {
-    _version: c_int,
+    version: c_int,
     _map: *const c_void,
     _breakpoint: usize,
     state: c_int,
 }
 
 impl Debug {
+    /// Whether a loader has filled it in: a static program has none, or one of zeroes. `this` is as for `is_busy`.
+    fn is_in_use(this: *const Self) -> bool {
+        if this.is_null() {
+            return false;
+        }
+        // SAFETY: the loader's stays.
+        let version = unsafe { &raw const (*this).version };
+        // SAFETY: as above; it is written before any program runs.
+        unsafe { version.read_volatile() != 0 }
+    }
+
     /// Whether the loader is in the midst of loading or unloading an object, by this thread or another. It allocates meanwhile, and a
     /// call of `dlopen` from there would end the process. `this` is null, or the loader's own.
     fn is_busy(this: *const Self) -> bool {
@@ -107,11 +120,12 @@ impl Loader {
     fn find() -> Result<Option<Self>, LoaderBusy> {
         type Symbol = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
         type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
+        let [dlsym, debug] = weak::addresses();
+        // The kernel names no loader either where the loader itself was started, with the program as its argument.
         // SAFETY: reading the kernel's auxiliary vector has no preconditions.
-        if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
+        if unsafe { libc::getauxval(libc::AT_BASE) } == 0 && !Debug::is_in_use(debug.cast()) {
             return Ok(None);
         }
-        let [dlsym, debug] = weak::addresses();
         if Debug::is_busy(debug.cast()) {
             return Err(LoaderBusy);
         }

@@ -252,6 +252,30 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
     own().or_else(|| if ptr::eq(slot::get(), &NEWBORN) { attach() } else { None })
 }
 
+/// What the library does when it is loaded: the process is initialised, and the C library knows of this one before the program
+/// registers handlers of its own, and before it forks. Takes no memory but what the C library may want for its notes.
+#[unsafe(link_section = ".text.terrace.common")]
+pub(super) fn load() {
+    begin_process();
+    if ptr::eq(slot::get(), &NEWBORN) {
+        // What the C library allocates meanwhile must not come back here.
+        slot::set(&DEAD);
+        register();
+        slot::set(&NEWBORN);
+    }
+}
+
+/// Has the C library tell of the ends of threads and of forks, if it does not do so yet.
+fn register() {
+    CACHES.farewell.attempt(|| {
+        if CACHES.key.load(Ordering::Relaxed) == 0 {
+            let Some(key) = os::thread_key(thread_ends) else { return false };
+            CACHES.key.store(key + 1, Ordering::Relaxed);
+        }
+        fork::register()
+    });
+}
+
 /// Makes sure that the process is initialised; without a thread that allocates, that takes no memory.
 #[unsafe(link_section = ".text.terrace.common")]
 pub(super) fn begin_process() {
@@ -277,13 +301,7 @@ fn attach() -> Option<&'static ThreadCache> {
     cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);
-    CACHES.farewell.attempt(|| {
-        if CACHES.key.load(Ordering::Relaxed) == 0 {
-            let Some(key) = os::thread_key(thread_ends) else { return false };
-            CACHES.key.store(key + 1, Ordering::Relaxed);
-        }
-        fork::register()
-    });
+    register();
     if !ask_for_destructor(cache) {
         // What the thread had at hand at its end would be lost. It tries again at its next slow call.
         slot::set(&NEWBORN);

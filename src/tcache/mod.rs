@@ -188,9 +188,9 @@ pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
     slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)
 }
 
-/// Makes sure that the process is initialised. The calling thread gets its cache with its first block.
-pub(crate) fn begin_process() {
-    lifecycle::begin_process();
+/// What the library does when it is loaded. The calling thread gets its cache with its first block.
+pub(crate) fn load() {
+    lifecycle::load();
 }
 
 /// Makes sure that the calling thread has a cache, and so that the process is initialised; `false` when there is no memory.

@@ -141,6 +141,20 @@ static void a_child_has_one_of_its_own(void) {
     }
 }
 
+// As a daemon begins, before it allocates.
+static void so_has_a_child_of_a_process_without_a_block(void) {
+    pid_t child = fork();
+    CHECK(child >= 0, "no child");
+    if (child > 0) {
+        int status;
+        waitpid(child, &status, 0);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %d", status);
+        return;
+    }
+    put_something_there();
+    await_purger();
+}
+
 static void a_child_that_shares_its_parent_s_memory_has_none(void) {
     free(malloc(hidden(100)));
     pid_t child = vfork();
@@ -194,6 +208,7 @@ static const struct test_case CASES[] = {
     CASE(an_idle_process_returns_what_is_free),
     CASE(it_uses_no_time_while_there_is_nothing_to_do),
     CASE(a_child_has_one_of_its_own),
+    CASE(so_has_a_child_of_a_process_without_a_block),
     CASE(a_child_that_shares_its_parent_s_memory_has_none),
     CASE(the_process_ends_when_the_program_s_threads_have),
     CASE(it_has_ended_when_the_program_s_last_functions_run),

@@ -192,6 +192,38 @@ static void fork_handlers_registered_before_the_library_can_allocate(void) {
     fork_with_handlers();
 }
 
+// A handler that takes a lock of the program's, as many libraries have one, waits for whoever holds it: the allocator must not be
+// locked yet. So this library's own handler, of which the C library must know first, prepares last.
+static pthread_mutex_t lock_of_the_program = PTHREAD_MUTEX_INITIALIZER;
+
+static void take_lock(void) {
+    pthread_mutex_lock(&lock_of_the_program);
+}
+
+static void give_lock(void) {
+    pthread_mutex_unlock(&lock_of_the_program);
+}
+
+static void *thread_that_allocates_with_the_lock(void *argument) {
+    uint64_t random = 5;
+    while (!atomic_load(&stop)) {
+        take_lock();
+        // Medium blocks, most of them: each takes a lock of an arena.
+        for (int i = 0; i < 20; i++) free(malloc(hidden(40000 + next_random(&random) % 100000)));
+        give_lock();
+    }
+    return argument;
+}
+
+static void a_fork_handler_can_wait_for_a_thread_that_allocates(void) {
+    pthread_atfork(take_lock, give_lock, give_lock);
+    alarm(SECONDS_FOR_A_CHILD);
+    CHECK(pthread_create(&busy[0], NULL, thread_that_allocates_with_the_lock, NULL) == 0, "no thread");
+    for (int i = 0; i < 200; i++) fork_and_wait(1 + 6 * i);
+    atomic_store(&stop, true);
+    pthread_join(busy[0], NULL);
+}
+
 static void register_early(int argc, char **argv, char **environment) {
     (void)environment;
     if (argc > 1 && strstr(argv[1], "registered_before")) pthread_atfork(handler, handler, handler);
@@ -232,6 +264,7 @@ static const struct test_case CASES[] = {
     CASE(several_threads_can_fork_at_once),
     CASE(fork_handlers_of_the_program_can_allocate),
     CASE(fork_handlers_registered_before_the_library_can_allocate),
+    CASE(a_fork_handler_can_wait_for_a_thread_that_allocates),
     CASE(children_free_what_resting_threads_of_the_parent_hold),
 };
 
