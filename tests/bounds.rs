@@ -7,7 +7,7 @@ use terrace::Terrace;
 /// What is measured is the process's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The bound that `src/tcache/mod.rs` states for what one thread has at hand, in bytes.
+/// The bound that `src/tcache/settling.rs` states for what one thread has at hand, in bytes.
 const AT_HAND: usize = 4 << 20;
 
 #[test]

@@ -3,11 +3,20 @@
 //! What the process has in memory without a file behind it, less what the ledger says, must stay what it was at the start:
 //! stacks, statics and the loader's pages. The program touches all that it allocates.
 
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod common;
+
+use common::run_within;
 use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
 use terrace::{Statistics, Terrace};
 
 #[global_allocator]
 static GLOBAL: Terrace = Terrace;
+
+/// What one test holds the other would count.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn anonymous_bytes() -> usize {
     // Without a buffer from the heap, which would change what is counted.
@@ -57,6 +66,7 @@ fn block(state: &mut u64) -> Vec<u8> {
 
 #[test]
 fn its_sum_is_what_the_kernel_counts() {
+    let _alone = ONE_AT_A_TIME.lock();
     let mut state = 7;
     let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(40_000);
     let ledger = Ledger::begin();
@@ -95,16 +105,15 @@ fn it_counts_the_history_and_the_books_of_the_checks_as_well() {
     if std::env::var_os("LEDGER_ATTENDED").is_some() {
         return an_attended_heap();
     }
+    let _alone = ONE_AT_A_TIME.lock();
     for (history, check) in
         [("300000", ""), ("0", "leaks"), ("1000", "red-zones,quarantine=1M,stacks"), ("100000", "guards,fill")]
     {
         let name = "it_counts_the_history_and_the_books_of_the_checks_as_well";
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--test-threads=1"])
-            .envs([("LEDGER_ATTENDED", "1"), ("TERRACE_HISTORY", history), ("TERRACE_CHECK", check)])
-            .env("TERRACE_HISTORY_STACKS", "1")
-            .output()
-            .unwrap();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--test-threads=1"]).env("TERRACE_HISTORY_STACKS", "1");
+        command.envs([("LEDGER_ATTENDED", "1"), ("TERRACE_HISTORY", history), ("TERRACE_CHECK", check)]);
+        let output = run_within(&mut command, Duration::from_secs(120));
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{history}, {check}: {text}");
     }

@@ -159,7 +159,9 @@ fn explore(_: fn(), _: bool, _: Option<usize>, _: Duration) -> bool {
 /// Whether every schedule was explored within the time. The first rounds, of one preemption, show which words are contested.
 #[cfg(not(shuttle))]
 fn explore(body: fn(), in_rounds: bool, bound: Option<usize>, limit: Duration) -> bool {
-    let round = |bound, limit| {
+    let begun = Instant::now();
+    let round = |bound, most| {
+        let limit = limit.saturating_sub(begun.elapsed()).min(most);
         let begun = Instant::now();
         let mut builder = loom::model::Builder::new();
         builder.max_branches = 50_000;
@@ -173,14 +175,14 @@ fn explore(body: fn(), in_rounds: bool, bound: Option<usize>, limit: Duration) -
     if in_rounds {
         // Short ones until they find nothing more, so that the long one is seldom made again.
         for _ in 0..6 {
-            round(Some(1), limit.min(Duration::from_secs(1)));
+            round(Some(1), Duration::from_secs(1));
             if !model::next_round() {
                 break;
             }
         }
     }
     let mut complete = round(bound, limit);
-    while model::next_round() && in_rounds {
+    while model::next_round() && in_rounds && begun.elapsed() < limit {
         complete = round(bound, limit);
     }
     complete

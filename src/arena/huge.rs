@@ -28,8 +28,8 @@ const SEGMENTS_AT_A_TIME: usize = 32;
 /// What is known of the halves of a segment; zeroes at first. Written under the arena's lock.
 pub(super) struct Halves {
     /// A bit for each half that the kernel was asked to put into a huge page. Read by any thread, `Relaxed`: what it keeps from being
-    /// returned is returned later. Written and read by the models of the arenas, which leave the option off: with
-    /// `Relaxed` and one lock there is no order in it to hold.
+    /// returned is returned later. The models of the arenas leave the option off: one writer at a time and readers that
+    /// may be late leave no order to verify.
     huge: Counter,
     /// When the half was first seen in dense use, in milliseconds and never 0; 0 when it was not last time.
     dense_since: [Cell<u32>; HALVES],

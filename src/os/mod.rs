@@ -1,6 +1,7 @@
 //! The operating system: the only place with system calls.
 //!
-//! Nothing here allocates, takes a lock of the allocator, or changes `errno`: a caller of `free` must find it as it was.
+//! Nothing here takes a lock of the allocator or changes `errno`, which a caller of `free` must find as it was; nor does it allocate, but
+//! where a function says that the C library or its loader may.
 
 mod control_group;
 mod debug;

@@ -86,6 +86,7 @@ pub(crate) fn thread_key_get(key: libc::pthread_key_t) -> *mut c_void {
 type Handler = extern "C" fn();
 
 /// Has the three functions called around each `fork`. May call `malloc`.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn fork_handlers(prepare: Handler, parent: Handler, child: Handler) -> bool {
     #[cfg(loom)]
     use libc::pthread_atfork;

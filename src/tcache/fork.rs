@@ -20,6 +20,7 @@ use crate::sync::set_forking;
 
 /// Has the handlers called around each `fork`. May allocate. `false` where there is no memory for the entry: until there is, a child
 /// forked while another thread holds a lock may wait for ever.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(super) fn register() -> bool {
     os::fork_handlers(prepare, parent, child)
 }

@@ -63,7 +63,9 @@ pub(crate) struct Caches {
     /// The cache of threads that have none any more. Ranks above the caches' own locks.
     orphanage: Mutex<Option<&'static ThreadCache>>,
     process: Once,
-    /// Done when the C library will call for the ends of threads and for forks.
+    /// Done when the C library will call for forks.
+    forks: Once,
+    /// Done when it will call for the ends of threads.
     farewell: Once,
     /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `farewell`, and by the end of the library.
     key: AtomicU32,
@@ -84,6 +86,7 @@ impl Caches {
             making: Mutex::new(()),
             orphanage: Mutex::new(None),
             process: Once::new(),
+            forks: Once::new(),
             farewell: Once::new(),
             key: AtomicU32::new(0),
         }
@@ -252,28 +255,17 @@ pub(super) fn own_or_attach() -> Option<&'static ThreadCache> {
     own().or_else(|| if ptr::eq(slot::get(), &NEWBORN) { attach() } else { None })
 }
 
-/// What the library does when it is loaded: the process is initialised, and the C library knows of this one before the program
-/// registers handlers of its own, and before it forks. Takes no memory but what the C library may want for its notes.
+/// What the library does when it is loaded: the process is initialised, and the C library calls for forks from now on, before the
+/// program registers handlers of its own, or forks. Takes no memory but what the C library may want for its notes.
 #[unsafe(link_section = ".text.terrace.common")]
 pub(super) fn load() {
     begin_process();
     if ptr::eq(slot::get(), &NEWBORN) {
         // What the C library allocates meanwhile must not come back here.
         slot::set(&DEAD);
-        register();
+        CACHES.forks.attempt(fork::register);
         slot::set(&NEWBORN);
     }
-}
-
-/// Has the C library tell of the ends of threads and of forks, if it does not do so yet.
-fn register() {
-    CACHES.farewell.attempt(|| {
-        if CACHES.key.load(Ordering::Relaxed) == 0 {
-            let Some(key) = os::thread_key(thread_ends) else { return false };
-            CACHES.key.store(key + 1, Ordering::Relaxed);
-        }
-        fork::register()
-    });
 }
 
 /// Makes sure that the process is initialised; without a thread that allocates, that takes no memory.
@@ -301,7 +293,12 @@ fn attach() -> Option<&'static ThreadCache> {
     cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);
-    register();
+    CACHES.forks.attempt(fork::register);
+    CACHES.farewell.attempt(|| {
+        let key = os::thread_key(thread_ends);
+        CACHES.key.store(key.map_or(0, |key| key + 1), Ordering::Relaxed);
+        key.is_some()
+    });
     if !ask_for_destructor(cache) {
         // What the thread had at hand at its end would be lost. It tries again at its next slow call.
         slot::set(&NEWBORN);

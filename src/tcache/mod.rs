@@ -88,10 +88,10 @@ pub(crate) struct ThreadCache {
     slow_calls: Cell<u32>,
     /// When the thread last did its housekeeping, in milliseconds of the coarse clock.
     last_housekeeping: Cell<u64>,
+    /// Classes that had a slow call since the last housekeeping.
+    busy: [Cell<bool>; size_class::COUNT],
     /// Whether much of a class was free when that was looked at last; see `resettle_if_thin`.
     thin: [Cell<bool>; size_class::COUNT],
-    /// Classes that had a slow call since then.
-    busy: [Cell<bool>; size_class::COUNT],
     /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
     farewells: Cell<u32>,
     /// Whether the thread is taking a call stack by the C runtime's unwinder, or looks for that (`src/stacks.rs`).

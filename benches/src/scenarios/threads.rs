@@ -143,7 +143,8 @@ pub(super) fn thousand(stage: &Stage) -> Vec<Figure> {
         stage.begin_anew();
         begun.wait();
         touched.wait();
-        a_little_activity(Duration::from_secs(2));
+        // Half a second until they count as idle, some until the housekeeping has been to all of them, and the purge delay.
+        a_little_activity(Duration::from_secs(5));
         let asleep = stage.look();
         let mut rng = Rng::new(8);
         let (mut bytes, mut blocks) = (0, Vec::with_capacity(needed / 256));

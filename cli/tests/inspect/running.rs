@@ -5,6 +5,9 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// A shell on Terrace that waits, and holds a variable of a pattern that each row of a dump would show.
 struct Shell(Child);
@@ -80,16 +83,17 @@ fn a_look_at_a_running_process_passes_the_schema_and_adds_up() {
 fn a_watch_that_goes_to_a_pipe_is_plain_text() {
     let shell = Shell::start();
     let mut watch = terrace(&["stats", &shell.pid(), "--watch=0.1"]).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let stdout = BufReader::new(watch.stdout.take().unwrap());
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || stdout.lines().map(Result::unwrap).try_for_each(|line| send.send(line)));
     let head = format!("process {} (sh), ", shell.0.id());
     let mut heads = 0;
-    for line in lines {
+    while heads < 3 {
+        let line = lines.recv_timeout(Duration::from_secs(20)).expect("the watch writes on");
         assert!(!line.contains('\x1b'), "{line:?}");
         heads += usize::from(line.starts_with(&head));
-        if heads == 3 {
-            break;
-        }
     }
+    drop(lines);
     // Nobody reads any more.
     assert!(end_of(&mut watch).success());
     assert_eq!(heads, 3);
