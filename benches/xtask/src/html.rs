@@ -5,9 +5,10 @@ use crate::report::{failures, runs};
 use crate::results::{Face, Results, Suite};
 use crate::stats::{estimate, median, values};
 use crate::tables::{
-    Entry, QUANTILES, Row, SUBJECT, Samples, Subject, TAILS, Table, Target, Times, Unit, Verdict, disturbed, face_name,
-    quantile, tables, targets, times,
+    Entry, QUANTILES, Row, SUBJECT, Samples, Subject, Table, Times, Unit, Verdict, disturbed, face_name, quantile,
+    tables, times,
 };
+use crate::targets::{TAILS, Target, targets};
 use std::fmt::Write;
 
 const FACES: [Face; 2] = [Face::C, Face::Rust];

@@ -30,6 +30,7 @@ mod sample;
 mod scenarios;
 mod stats;
 mod tables;
+mod targets;
 mod workshop;
 
 /// Terrace's benchmarks

@@ -4,8 +4,9 @@ use crate::report::{failures, runs};
 use crate::results::{Face, Results};
 use crate::tables::{
     Entry, QUANTILES, Row, SUBJECT, Samples, Standing, Table, Unit, Verdict, disturbed, face_name, quantile, tables,
-    targets, times,
+    times,
 };
+use crate::targets::targets;
 use std::fmt::Write;
 
 /// The whole text.
