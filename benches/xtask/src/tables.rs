@@ -1,4 +1,4 @@
-//! From samples to tables: medians, ratios to the best of each row within a run, intervals, targets.
+//! From samples to tables: medians, ratios to the best of each row within a run, intervals.
 
 use crate::results::{Face, Results, Sample, Suite};
 use crate::stats::{Estimate, Series, estimate, geometric_means, median, ratios, values};
