@@ -1,5 +1,6 @@
 //! The deep set: two threads in all schedules, more with up to three preemptions. Accesses are led, which tries all orders and lets
-//! loads see what is stale; except in the models of the lock, locks are wholes (`src/sync/whole_locks.rs`).
+//! loads see what is stale; except in the models of the lock, and of the history, which needs none, locks are wholes
+//! (`src/sync/whole_locks.rs`).
 //!
 //! Where all schedules of two whole lives are out of reach, a model is explored in two ways: in all schedules of what its threads do
 //! between their beginnings and their ends, which come one at a time; and, with lives and all, up to a bound.
@@ -59,7 +60,8 @@ fn checks(model: &Model, seconds: u64) -> Vec<Check> {
             Whole(bound) => (bound, false),
             InPhases(bound) => (bound, true),
         };
-        let whole_locks = model.protocol != "locks";
+        // Where no lock orders anything, no word's accesses are ordered by one.
+        let whole_locks = !["locks", "history"].contains(&model.protocol);
         Check { name: model.name.into(), mode: Mode::Led, bound, whole_locks, in_phases, seconds, ..Check::default() }
     };
     other.unwrap_or(&usual).iter().map(check).collect()
