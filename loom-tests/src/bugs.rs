@@ -206,7 +206,7 @@ const BUGS: &[Bug] = &[
         name: "a thread registers before it has its cache",
         file: "src/tcache/lifecycle.rs",
         changes: &[
-            ("    slot::set(cache);\n    CACHES.forks", "    if !BUG { slot::set(cache); }\n    CACHES.forks"),
+            ("    slot::set(cache);\n    CACHES.farewell", "    if !BUG { slot::set(cache); }\n    CACHES.farewell"),
             (
                 "        return None;\n    }\n    Some(cache)\n",
                 "        return None;\n    }\n    slot::set(cache);\n    Some(cache)\n",

@@ -65,7 +65,7 @@ pub(crate) struct Caches {
     process: Once,
     /// Done when the C library will call for forks.
     forks: Once,
-    /// Done when it will call for the ends of threads.
+    /// Done when it will call for the ends of threads, too.
     farewell: Once,
     /// The key whose destructor ends a thread's cache, plus one; 0 if there is none. Written inside `farewell`, and by the end of the library.
     key: AtomicU32,
@@ -293,11 +293,13 @@ fn attach() -> Option<&'static ThreadCache> {
     cache.thread.store(os::thread_id(), Ordering::Relaxed);
     // From here on this thread can allocate, which the calls below may do.
     slot::set(cache);
-    CACHES.forks.attempt(fork::register);
     CACHES.farewell.attempt(|| {
-        let key = os::thread_key(thread_ends);
-        CACHES.key.store(key.map_or(0, |key| key + 1), Ordering::Relaxed);
-        key.is_some()
+        if CACHES.key.load(Ordering::Relaxed) == 0 {
+            let Some(key) = os::thread_key(thread_ends) else { return false };
+            CACHES.key.store(key + 1, Ordering::Relaxed);
+        }
+        CACHES.forks.attempt(fork::register);
+        CACHES.forks.is_done()
     });
     if !ask_for_destructor(cache) {
         // What the thread had at hand at its end would be lost. It tries again at its next slow call.
