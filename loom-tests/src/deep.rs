@@ -8,7 +8,7 @@
 use super::check::{Check, Mode, Outcome, elsewhere, side_by_side};
 use super::sources::root;
 use super::table::{put, short};
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use terrace::models::Model;
@@ -67,9 +67,13 @@ fn checks(model: &Model, seconds: u64) -> Vec<Check> {
     other.unwrap_or(&usual).iter().map(check).collect()
 }
 
-/// The seconds that a check took when the table was filled.
-fn measured(page: &str, check: &Check) -> Option<f64> {
-    let row = page.lines().find(|line| line.starts_with("| ") && line.contains(&key(check)))?;
+/// The row of a check in the table as it is.
+fn row_in(page: &str, check: &Check) -> Option<String> {
+    page.lines().find(|line| line.starts_with("| ") && line.contains(&key(check))).map(Into::into)
+}
+
+/// The seconds that a row says its check took.
+fn seconds_in(row: &str) -> Option<f64> {
     row.trim_end_matches([' ', '|']).rsplit_once('|')?.1.trim().parse().ok()
 }
 
@@ -81,7 +85,6 @@ fn key(check: &Check) -> String {
 
 /// Whether every check was complete and passed.
 pub fn run(words: &[String], minutes: f64, write: bool) -> bool {
-    assert!(!write || words.is_empty(), "only all models fill the table");
     let path = root().join("docs/verification.md");
     let mut page = std::fs::read_to_string(&path).unwrap();
     let wanted = |model: &Model| {
@@ -93,7 +96,10 @@ pub fn run(words: &[String], minutes: f64, write: bool) -> bool {
             checks(&model, (minutes * 60.0) as u64).into_iter().map(move |check| (model.protocol, model.threads, check))
         })
         .enumerate()
-        .map(|(number, (protocol, threads, check))| (number, protocol, threads, measured(&page, &check), check))
+        .map(|(number, (protocol, threads, check))| {
+            let seconds = row_in(&page, &check).and_then(|row| seconds_in(&row));
+            (number, protocol, threads, seconds, check)
+        })
         .collect();
     let count = work.len();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -128,32 +134,35 @@ pub fn run(words: &[String], minutes: f64, write: bool) -> bool {
     });
     outcomes.sort_by_key(|outcome| outcome.0);
     if write {
-        let rows: Vec<_> = outcomes
+        let made: BTreeMap<_, _> = outcomes
             .iter()
-            .map(|(_, protocol, threads, check, outcome, _)| (*protocol, *threads, check, outcome))
+            .map(|(_, protocol, threads, check, outcome, _)| (key(check), row(protocol, *threads, check, outcome)))
             .collect();
-        put(&mut page, "deep", &table(&rows, workers, begun.elapsed().as_secs_f64()));
+        // Of models that were not asked for, what the table had.
+        let rows = terrace::models::all().into_iter().flat_map(|model| checks(&model, 0));
+        let rows = rows.filter_map(|check| made.get(&key(&check)).cloned().or_else(|| row_in(&page, &check)));
+        let rows = rows.collect::<Vec<_>>();
+        put(&mut page, "deep", &table(&rows));
         std::fs::write(path, page).unwrap();
     }
     outcomes.iter().all(|outcome| outcome.5)
 }
 
-fn table(rows: &[(&str, usize, &Check, &Outcome)], workers: usize, seconds: f64) -> String {
-    let mut text = format!(
-        "This table took {:.0} minutes, {workers} checks at a time, on a machine that had other work.\n\n\
-         | protocol | threads | what is proved | what is explored | bound | executions | seconds |\n|---|---:|---|---|---|---:|---:|\n",
-        seconds / 60.0
-    );
-    for (protocol, threads, check, outcome) in rows {
-        let bound = check.bound.map_or("all schedules".into(), |bound| format!("{bound} preemptions"));
-        let left = if outcome.complete { "" } else { ", not complete" };
-        let _ = writeln!(
-            text,
-            "| {protocol} | {threads} {} {bound}{left} | {} | {:.1} |",
-            key(check),
-            outcome.executions,
-            outcome.seconds
-        );
-    }
-    text
+fn table(rows: &[String]) -> String {
+    let seconds: f64 = rows.iter().filter_map(|row| seconds_in(row)).sum();
+    format!(
+        "{} checks, which took one processor {:.0} minutes in all, on a machine that had other work.\n\n\
+         | protocol | threads | what is proved | what is explored | bound | executions | seconds |\n|---|---:|---|---|---|---:|---:|\n\
+         {}\n",
+        rows.len(),
+        seconds / 60.0,
+        rows.join("\n")
+    )
+}
+
+fn row(protocol: &str, threads: usize, check: &Check, outcome: &Outcome) -> String {
+    let bound = check.bound.map_or("all schedules".into(), |bound| format!("{bound} preemptions"));
+    let left = if outcome.complete { "" } else { ", not complete" };
+    let (executions, seconds) = (outcome.executions, outcome.seconds);
+    format!("| {protocol} | {threads} {} {bound}{left} | {executions} | {seconds:.1} |", key(check))
 }
