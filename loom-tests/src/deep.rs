@@ -28,7 +28,7 @@ const OTHERS: &[(&str, &[Part])] = &[
     ("a_cache_is_claimed_as_its_thread_left_it", &[InPhases(None), Whole(Some(2))]),
     ("a_dormant_cache_is_claimed_while_its_slab_goes_to_another", &[InPhases(None), Whole(Some(2))]),
     ("a_fork_takes_all_locks_while_another_thread_is_on_a_slow_path", &[InPhases(None), Whole(Some(2))]),
-    ("a_full_magazine_is_settled_while_blocks_come_home", &[InPhases(None), Whole(Some(2))]),
+    ("a_full_magazine_is_settled_while_blocks_come_home", &[InPhases(Some(3)), Whole(Some(2))]),
     ("a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home", &[InPhases(None), Whole(Some(2))]),
     ("a_thread_without_a_cache_still_allocates_and_frees", &[InPhases(Some(3)), Whole(Some(2))]),
     ("blocks_come_home_one_by_one_while_calls_are_attended", &[InPhases(Some(3)), Whole(Some(2))]),

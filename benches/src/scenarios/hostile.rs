@@ -32,6 +32,8 @@ pub(super) fn pins(stage: &Stage) -> Vec<Figure> {
     for size in SIZES {
         let mut blocks: Vec<Held> = Vec::with_capacity((limit - held) / size);
         blocks.extend((0..(limit - held) / size).map(|_| Held::new(size)));
+        // The live peak, which the watch may miss on a busy machine.
+        stage.look();
         // The fewest blocks that touch every page: of those that touch the first page without one, the one that ends last.
         blocks.sort_unstable_by_key(Held::pages);
         let mut next = 0;
