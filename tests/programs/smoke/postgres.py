@@ -26,6 +26,10 @@ SETTINGS = {
     "parallel_tuple_cost": "0",
     "max_connections": "40",
     "dynamic_shared_memory_type": "mmap",
+    # Else rows lie where chance has it: a scan begins where another, or one of several workers, was last; and rows go to what a
+    # vacuum in the background has freed.
+    "synchronize_seqscans": "off",
+    "autovacuum": "off",
 }
 
 
