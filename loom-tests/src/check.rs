@@ -182,7 +182,7 @@ fn explore(body: fn(), in_rounds: bool, bound: Option<usize>, limit: Duration) -
         }
     }
     let mut complete = round(bound, limit);
-    while model::next_round() && in_rounds && begun.elapsed() < limit {
+    while model::next_round() && in_rounds {
         complete = round(bound, limit);
     }
     complete

@@ -74,7 +74,8 @@ pub(crate) struct ThreadCache {
     /// Blocks that each magazine has, and has room for, as of the last slow call of its class.
     grants: [Cell<u16>; size_class::COUNT],
     /// The classes of the sizes that the C face asks for most; zeroes in a stand-in. A table of the library's would cost each call of
-    /// `malloc` an instruction to find. Written when the cache is made, never changed.
+    /// `malloc` an instruction to find. Written when the cache is made, never changed: whoever has the cache came to it by its
+    /// making, or by a claim that acquires all that was written before.
     by_size: ByteTable,
     account: Account,
     outbox: Outbox,

@@ -123,18 +123,19 @@ static void it_uses_no_time_while_there_is_nothing_to_do(void) {
     }
 }
 
+static void expect_fine(pid_t child) {
+    int status;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %d", status);
+}
+
 static void a_child_has_one_of_its_own(void) {
     put_something_there();
     await_purger();
     for (int depth = 0; depth < 3; depth++) {
         pid_t child = fork();
         CHECK(child >= 0, "no child");
-        if (child > 0) {
-            int status;
-            waitpid(child, &status, 0);
-            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child ended with %d", status);
-            return;
-        }
+        if (child > 0) return expect_fine(child);
         CHECK(threads() == 1, "a child begins with a thread");
         put_something_there();
         await_purger();
@@ -145,12 +146,7 @@ static void a_child_has_one_of_its_own(void) {
 static void so_has_a_child_of_a_process_without_a_block(void) {
     pid_t child = fork();
     CHECK(child >= 0, "no child");
-    if (child > 0) {
-        int status;
-        waitpid(child, &status, 0);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %d", status);
-        return;
-    }
+    if (child > 0) return expect_fine(child);
     put_something_there();
     await_purger();
 }
@@ -162,9 +158,7 @@ static void a_child_that_shares_its_parent_s_memory_has_none(void) {
         put_something_there();
         _exit(threads() == 1 ? 0 : 3);
     }
-    int status;
-    waitpid(child, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %d", status);
+    expect_fine(child);
 }
 
 static void *last_thread(void *unused) {

@@ -208,7 +208,7 @@ static void *thread_that_allocates_with_the_lock(void *argument) {
     uint64_t random = 5;
     while (!atomic_load(&stop)) {
         take_lock();
-        // Medium blocks, most of them: each takes a lock of an arena.
+        // Medium blocks: each takes a lock of an arena.
         for (int i = 0; i < 20; i++) free(malloc(hidden(40000 + next_random(&random) % 100000)));
         give_lock();
     }
