@@ -131,6 +131,10 @@ impl Held {
         }
     }
 
+    pub(super) fn address(&self) -> usize {
+        self.start.addr().get()
+    }
+
     pub(super) fn check(&self) {
         for word in self.words() {
             // SAFETY: as above.

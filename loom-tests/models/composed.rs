@@ -8,6 +8,7 @@ use crate::options::OPTIONS;
 use crate::os::kernel;
 use crate::sync::Cell;
 use crate::tcache;
+use std::vec::Vec;
 
 const PUSH: Control = Control::Relaxed("src/tcache/inbox.rs", "self.head.compare_exchange_weak", 0);
 const TAKE: Control = Control::Relaxed("src/tcache/inbox.rs", "self.head.swap(", 0);
@@ -78,6 +79,22 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: attended,
     },
     || Model {
+        name: "blocks_that_wait_for_their_owner_go_to_whichever_thread_needs_them",
+        protocol: "composed",
+        threads: 2,
+        bound: Some(2),
+        control: TAKE,
+        body: in_need,
+    },
+    || Model {
+        name: "a_thread_in_need_uses_again_what_it_freed_of_anothers",
+        protocol: "composed",
+        threads: 2,
+        bound: Some(2),
+        control: Control::Bug("what was taken back is dropped"),
+        body: taken_back,
+    },
+    || Model {
         name: "three_threads_pass_blocks_round_and_exit",
         protocol: "composed",
         threads: 3,
@@ -130,6 +147,51 @@ fn overflow() {
     let blocks = [(); 9].map(|()| allocate(LARGEST));
     blocks.into_iter().for_each(free);
     other.join().unwrap();
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+/// Uses up a slab of the calling thread's; so many of its blocks are to be freed by another thread.
+fn whole_slab<const FREED: usize>() -> ([Held; FREED], Vec<Held>) {
+    let mut kept: Vec<Held> = (0..8).map(|_| allocate(LARGEST)).collect();
+    let freed = [(); FREED].map(|()| kept.pop().expect("a slab has eight blocks"));
+    (freed, kept)
+}
+
+fn in_need() {
+    let (sent, kept) = whole_slab::<3>();
+    let other = spawn(move || {
+        free_and_send(sent);
+        // From the owner's inbox, if the owner has not been there before, or else from a slab.
+        let again = [(); 2].map(|()| allocate(LARGEST));
+        again.iter().for_each(Held::check);
+        again.into_iter().for_each(free);
+    });
+    let own = allocate(LARGEST);
+    own.check();
+    other.join().unwrap();
+    kept.into_iter().chain([own]).for_each(free);
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn taken_back() {
+    let (freed, kept) = whole_slab::<3>();
+    let other = spawn(move || {
+        let places = freed.each_ref().map(Held::address);
+        freed.into_iter().for_each(free);
+        let again = [(); 2].map(|()| allocate(LARGEST));
+        assert!(again.iter().all(|block| places.contains(&block.address())), "fresh memory was taken");
+        again.iter().for_each(Held::check);
+        // One stays at hand until the thread ends, and is sent home then.
+        free_and_send(again);
+    });
+    let own = allocate(LARGEST);
+    own.check();
+    other.join().unwrap();
+    kept.into_iter().chain([own]).for_each(free);
     check_at_rest();
     kernel::thread_ends();
     check_all_came_home();

@@ -114,9 +114,27 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a batch that waits is dropped when the next is taken",
-        file: "src/tcache/mod.rs",
+        file: "src/tcache/supply.rs",
         changes: &[("if !slabs.has_pending(class) {", "if !slabs.has_pending(class) || BUG {")],
         model: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
+    },
+    Bug {
+        name: "what was taken back is dropped",
+        file: "src/tcache/supply.rs",
+        changes: &[(
+            "self.outbox.take_back(class, least).or_else(",
+            "self.outbox.take_back(class, least).filter(|_| !BUG).or_else(",
+        )],
+        model: "a_thread_in_need_uses_again_what_it_freed_of_anothers",
+    },
+    Bug {
+        name: "what waited for another owner is dropped",
+        file: "src/tcache/supply.rs",
+        changes: &[(
+            "slabs.keep_pending(class, lender.inboxes[class.index()].take_all());",
+            "let arrived = lender.inboxes[class.index()].take_all(); if !BUG { slabs.keep_pending(class, arrived); }",
+        )],
+        model: "blocks_that_wait_for_their_owner_go_to_whichever_thread_needs_them",
     },
     Bug {
         name: "an exit forgets its outbox",

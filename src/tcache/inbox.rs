@@ -1,7 +1,7 @@
 //! The inbox of one class of one cache: where other threads leave chains of blocks for the owner of their slabs.
 //!
 //! ```text
-//!  head ──▶ chain 3 ──▶ chain 2 ──▶ chain 1          a stack of chains; pushed by anyone, taken whole by the lock's holder
+//!  head ──▶ chain 3 ──▶ chain 2 ──▶ chain 1          a stack of chains; pushed by anyone, taken whole
 //!  (count)    │           │           │
 //!             □           □           □
 //! ```

@@ -23,7 +23,7 @@ use crate::layout::CachesLayout;
 use crate::options::OPTIONS;
 use crate::os::valgrind::{self, Unreported};
 use crate::size_class::SizeClass;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Cell, Mutex, Once, Ordering};
 use crate::{metadata, os};
 use core::ffi::c_void;
 use core::mem::offset_of;
@@ -36,6 +36,8 @@ const DORMANT: u32 = 1;
 /// that threads that run at once get all they can use, and those that only wait share the rest.
 const POOL_EACH: usize = 4 << 20;
 const POOL_LEAST: usize = 64 << 20;
+/// Caches that one walk visits at most.
+const SOME: usize = 32;
 
 /// All caches of this process.
 pub(crate) static CACHES: Caches = Caches::new();
@@ -101,7 +103,6 @@ impl Caches {
     /// A bounded number of caches, from where the last such walk ended: what a slow path looks at must not grow with the
     /// number of threads.
     pub(crate) fn some(&self) -> impl Iterator<Item = &'static ThreadCache> {
-        const SOME: usize = 32;
         // SAFETY: caches live for ever.
         let begin = unsafe { self.cursor.load(Ordering::Relaxed).as_ref() };
         let mut next = begin.or_else(|| self.iter().next());
@@ -113,6 +114,18 @@ impl Caches {
             next = after.or_else(|| self.iter().next());
             self.cursor
                 .store(after.map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut()), Ordering::Relaxed);
+            Some(cache)
+        })
+    }
+
+    /// The same from where the walk of one thread ended, which it notes down for itself.
+    pub(super) fn some_from(
+        &self,
+        next: &Cell<Option<&'static ThreadCache>>,
+    ) -> impl Iterator<Item = &'static ThreadCache> {
+        (0..SOME.min(self.count.load(Ordering::Relaxed))).map_while(|_| {
+            let cache = next.get().or_else(|| self.iter().next())?;
+            next.set(cache.older());
             Some(cache)
         })
     }

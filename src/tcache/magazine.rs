@@ -13,7 +13,7 @@
 //! the slabs. When the young list is empty the old one becomes young again. So a thread that swings around a limit moves lists
 //! in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
 
-use crate::block::BlockPtr;
+use crate::block::{BlockPtr, Chain};
 use crate::layout::MagazineLayout;
 use crate::options::OPTIONS;
 use crate::size_class::{self, SizeClass};
@@ -166,6 +166,10 @@ pub(crate) struct List {
 }
 
 impl List {
+    pub(crate) fn of(chain: Chain) -> Self {
+        Self { head: Some(chain.head), count: usize::from(chain.count) }
+    }
+
     /// Leaves the first `most` blocks, of more, and gives the others.
     pub(crate) fn cut(&mut self, most: usize) -> Self {
         let last = (1..most).fold(self.head, |block, _| block?.next());

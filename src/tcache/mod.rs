@@ -9,15 +9,17 @@
 //! | magazine | live | the thread whose magazine it is (`pop`) |
 //! | live | magazine | the freeing thread, if the slab is its own (`push`) |
 //! | live | outbox | the freeing thread, if the slab is another's (`try_gather`, `gather`) |
+//! | outbox | magazine | the thread whose outbox it is (`take_back`) |
 //! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
 //! | inbox | pending | whoever holds the lock of the inbox's cache, by one swap (`take_all`) |
+//! | inbox | pending of another cache | a thread that has no block of the class, holding its own cache's lock, by the same swap |
 //! | pending | magazine | the owner, under its lock, a chain at a time |
 //! | magazine, pending | listed | whoever holds the lock of the slab's owner (`settle`) |
 //! | magazine, pending | outbox or inbox | the same, when the slab turns out to belong to another cache by now |
 //! | listed, all of a slab | pages of the arena | whoever holds the lock of the slab's owner (`release`) |
 //!
-//! A block in a magazine may belong to a slab that has changed hands since: handing it out is harmless, and on its way to a
-//! slab list the owner is looked at again, under the lock that every change of owner takes.
+//! A block in a magazine may belong to another cache's slab, which has changed hands since, or was taken in transit: handing it out is
+//! harmless, and on its way to a slab list the owner is looked at again, under the lock that every change of owner takes.
 //!
 //! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
 //! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
@@ -34,6 +36,7 @@ mod purger;
 mod settling;
 mod slab_sets;
 mod slot;
+mod supply;
 
 pub(crate) use attended::give_back;
 pub(crate) use lifecycle::{CACHES, Caches};
@@ -46,12 +49,10 @@ pub(crate) use purger::PURGER;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, purger::Purger};
 
-use crate::arena::{ARENAS, Growth, Owner, Slab, slab_containing};
+use crate::arena::{Owner, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
-use crate::large::LARGE;
 use crate::layout::CacheLayout;
-use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::size_class::{self, BYTE_TABLE, BYTE_TABLE_MAX, ByteTable, SizeClass};
@@ -83,6 +84,8 @@ pub(crate) struct ThreadCache {
     old_bytes: Cell<usize>,
     /// The arena that the thread asks first.
     arena: Cell<usize>,
+    /// The cache that the thread asks next for blocks that wait in its inboxes.
+    lender: Cell<Option<&'static ThreadCache>>,
     /// Where the thread writes down what it does, once it has (`src/history/`). It stays when the thread ends.
     ring: Cell<Option<&'static Ring>>,
     /// Slow calls since the cache was made; the clock is looked at every so many.
@@ -98,7 +101,7 @@ pub(crate) struct ThreadCache {
     /// Whether the thread is taking a call stack by the C runtime's unwinder, or looks for that (`src/stacks.rs`).
     unwinding: Cell<bool>,
 
-    /// Chains from other threads. Pushed to by any thread, taken by the holder of `slabs`.
+    /// Chains from other threads. Pushed to by any thread, taken by the holder of `slabs`, or by a thread in need.
     inboxes: [Inbox; size_class::COUNT],
     /// Whether a thread has this cache; see `lifecycle`.
     state: AtomicU32,
@@ -300,6 +303,7 @@ impl ThreadCache {
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
             arena: Cell::new(0),
+            lender: Cell::new(None),
             ring: Cell::new(None),
             slow_calls: Cell::new(0),
             last_housekeeping: Cell::new(0),
@@ -334,86 +338,6 @@ impl ThreadCache {
         let magazine = unsafe { self.magazines.as_ptr().byte_add(class.offset()) };
         // SAFETY: as above.
         unsafe { &*magazine }
-    }
-
-    /// Fills the empty magazine of a class and takes a block from it.
-    #[unsafe(link_section = ".text.terrace.common")]
-    fn refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
-        let mut list = self.take_old(class);
-        if list.head.is_none() {
-            self.counters.refills.add(1);
-            self.tick();
-            let most = self.may_fetch(class);
-            list = self.fetch(class, most)?;
-            if list.count > most {
-                // A chain that another thread sent, as it came.
-                let rest = list.cut(most);
-                self.settle(rest);
-            }
-        }
-        let magazine = self.magazine(class);
-        if OPTIONS.attended() {
-            return self.take_attended(class, list);
-        }
-        if magazine.count(class) > 0 {
-            // Fetching let the C library call back into the allocator, which filled the magazine meanwhile.
-            self.put_old(class, list);
-            return magazine.pop();
-        }
-        magazine.load(class, list, self.grant_fetched(class, &list));
-        self.note(class);
-        magazine.pop()
-    }
-
-    /// Gets blocks of a class: what other threads sent back, what the slabs have, or a new slab.
-    /// No more of a slab's than `most`.
-    fn fetch(&'static self, class: SizeClass, most: usize) -> Option<List> {
-        let mut slabs = self.slabs.lock();
-        if !slabs.has_pending(class) {
-            slabs.keep_pending(class, self.inboxes[class.index()].take_all());
-        }
-        if slabs.is_thin(class) {
-            // Blocks that go round between threads would keep every slab a little in use for ever.
-            self.settle_arrivals(&mut slabs, class);
-        }
-        if let Some(chain) = slabs.pop_pending(class) {
-            return Some(List { head: Some(chain.head), count: usize::from(chain.count) });
-        }
-        if let Some(list) = slabs.give(class, most) {
-            return Some(list);
-        }
-        let slab = self.new_slab(class)?;
-        slabs.adopt(slab);
-        slabs.give(class, most)
-    }
-
-    /// Gets a slab: from a cache that no thread has, from the arenas as they are, from what idle caches give up, and only
-    /// then from the kernel. Called with this cache's lock held.
-    fn new_slab(&'static self, class: SizeClass) -> Option<&'static Slab> {
-        let take = |growth| self.take_slab(class, growth);
-        CACHES
-            .slab_from_dormant(self, class)
-            .or_else(|| take(Growth::Denied))
-            .or_else(|| {
-                reclaim();
-                take(Growth::Denied)
-            })
-            .or_else(|| CACHES.slab_from_idle(self, class))
-            .or_else(|| take(Growth::Allowed))
-            .or_else(|| {
-                // The kernel is out of memory or addresses: it gets back all that is kept for later.
-                LARGE.purge(0);
-                ARENAS.purge(0, usize::MAX, true);
-                take(Growth::Allowed)
-            })
-    }
-
-    #[inline(never)]
-    #[unsafe(link_section = ".text.terrace.common")]
-    fn take_slab(&'static self, class: SizeClass, growth: Growth) -> Option<&'static Slab> {
-        let (slab, owed) = ARENAS.take_slab(&self.arena, class, self.owner(), growth)?;
-        LARGE.yield_bytes(owed);
-        Some(slab)
     }
 
     fn take_old(&self, class: SizeClass) -> List {

@@ -2,12 +2,13 @@
 //!
 //! A small table of chains, each of one class for one owner. A block whose place is taken by another chain sends that one
 //! off; so does a chain that reaches its limit. The rest leaves when the thread's housekeeping comes round, or the thread
-//! ends. Only the cache's own thread touches it.
+//! ends, unless the thread wants blocks of the class itself meanwhile: then it takes them back. Only the cache's own thread touches it.
 
+use super::magazine::List;
 use crate::arena::Owner;
 use crate::block::{BlockPtr, Chain};
 use crate::layout::OutboxLayout;
-use crate::size_class::SizeClass;
+use crate::size_class::{self, SizeClass};
 use crate::sync::{Cell, Counter};
 use core::mem::offset_of;
 
@@ -22,6 +23,8 @@ const CHAIN_BYTES: usize = 16 << 10;
 /// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
 /// fast path has room.
 const STEP_BYTES: usize = if cfg!(loom) { 8 << 10 } else { 2 << 10 };
+/// A thread takes back this many chains at a time, at most.
+const TAKEN_BACK: usize = 16;
 /// Bytes of room that all chains have been given, at most.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -65,10 +68,16 @@ struct Place {
     room: Cell<u32>,
     /// How many blocks the chain has and has room for.
     granted: Cell<u32>,
+    /// The chains of the class that were begun after and before this one, as numbers; see `Outbox::latest`.
+    before: Cell<u16>,
+    behind: Cell<u16>,
 }
 
 pub(crate) struct Outbox {
     places: [Place; PLACES],
+    /// The chain of each class that was begun last: the number of its place, counted from 1, or 0 for none. A chain is in the list of
+    /// its class as long as it is granted anything.
+    latest: [Cell<u16>; size_class::COUNT],
     /// Bytes of the blocks that were granted, in all places. Written by the thread that has the cache, read by anybody.
     granted_bytes: Counter,
 }
@@ -93,7 +102,14 @@ pub(crate) enum Gathered {
 
 impl Place {
     const fn new() -> Self {
-        Self { key: Cell::new(Key(0)), head: Cell::new(None), room: Cell::new(0), granted: Cell::new(0) }
+        Self {
+            key: Cell::new(Key(0)),
+            head: Cell::new(None),
+            room: Cell::new(0),
+            granted: Cell::new(0),
+            before: Cell::new(0),
+            behind: Cell::new(0),
+        }
     }
 
     #[inline(always)]
@@ -101,6 +117,10 @@ impl Place {
         self.room.set(self.room.get() - 1);
         block.set_next(self.head.get());
         self.head.set(Some(block));
+    }
+
+    fn count(&self) -> usize {
+        (self.granted.get() - self.room.get()) as usize
     }
 }
 
@@ -119,7 +139,11 @@ impl Outbox {
 
     /// All of it is zeroes.
     pub(crate) const fn new() -> Self {
-        Self { places: [const { Place::new() }; PLACES], granted_bytes: Counter::new() }
+        Self {
+            places: [const { Place::new() }; PLACES],
+            latest: [const { Cell::new(0) }; size_class::COUNT],
+            granted_bytes: Counter::new(),
+        }
     }
 
     #[inline(always)]
@@ -160,6 +184,9 @@ impl Outbox {
                 return Gathered::Refused(in_the_way);
             }
             self.granted_bytes.add(bytes as u64);
+            if place.granted.get() == 0 {
+                self.enlist(place);
+            }
             place.room.set(step);
             place.granted.set(place.granted.get() + step);
         }
@@ -174,16 +201,77 @@ impl Outbox {
 
     fn take(&self, place: &Place) -> Option<Parcel> {
         let (key, granted) = (place.key.get(), place.granted.take());
+        if granted > 0 {
+            self.strike(place);
+        }
         let count = granted - place.room.take();
         self.granted_bytes.sub(u64::from(granted) * key.class().block_size() as u64);
         let head = place.head.take()?;
         Some(Parcel { owner: key.owner(), class: key.class(), chain: Chain { head, count: count as u16 } })
     }
 
+    fn numbered(&self, number: u16) -> Option<&Place> {
+        self.places.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// The chains of a class, the latest first.
+    fn chains_of(&self, class: SizeClass) -> impl Iterator<Item = &Place> {
+        let latest = self.numbered(self.latest[class.index()].get());
+        core::iter::successors(latest, |place| self.numbered(place.behind.get()))
+    }
+
+    /// Puts a chain that is being begun into the list of its class.
+    fn enlist(&self, place: &Place) {
+        let key = place.key.get();
+        let number = key.place() as u16 + 1;
+        let behind = self.latest[key.class().index()].replace(number);
+        place.before.set(0);
+        place.behind.set(behind);
+        if let Some(behind) = self.numbered(behind) {
+            behind.before.set(number);
+        }
+    }
+
+    /// Takes a chain out of the list of its class.
+    fn strike(&self, place: &Place) {
+        let (before, behind) = (place.before.get(), place.behind.get());
+        match self.numbered(before) {
+            Some(before) => before.behind.set(behind),
+            None => self.latest[place.key.get().class().index()].set(behind),
+        }
+        if let Some(behind) = self.numbered(behind) {
+            behind.before.set(before);
+        }
+    }
+
+    /// Takes the latest chains of a class out as one list, for the thread to use the blocks itself, if that makes at least so many.
+    pub(crate) fn take_back(&self, class: SizeClass, least: usize) -> Option<List> {
+        let mut missing = least;
+        let chains = 1 + self.chains_of(class).take(TAKEN_BACK).position(|place| {
+            missing = missing.saturating_sub(place.count());
+            missing == 0
+        })?;
+        let first = self.take_latest(class)?;
+        let (mut list, mut last) = (List::of(first), first);
+        for _ in 1..chains {
+            let next = self.take_latest(class)?;
+            // All but the last chain are short.
+            last.blocks().last()?.set_next(Some(next.head));
+            list.count += usize::from(next.count);
+            last = next;
+        }
+        Some(list)
+    }
+
+    fn take_latest(&self, class: SizeClass) -> Option<Chain> {
+        let place = self.chains_of(class).next()?;
+        self.take(place).map(|parcel| parcel.chain)
+    }
+
     /// Takes out every chain.
     pub(crate) fn drain(&self) -> impl Iterator<Item = Parcel> {
-        let places = if self.granted_bytes() > 0 { &self.places[..] } else { &[] };
-        places.iter().filter_map(|place| self.take(place))
+        let classes = SizeClass::all().take_while(|_| self.granted_bytes() > 0);
+        classes.flat_map(move |class| core::iter::from_fn(move || self.take(self.chains_of(class).next()?)))
     }
 
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it
@@ -194,6 +282,7 @@ impl Outbox {
             place.room.set(0);
             place.granted.set(0);
         }
+        self.latest.iter().for_each(|latest| latest.set(0));
         self.granted_bytes.sub(self.granted_bytes.get());
     }
 }
@@ -202,6 +291,8 @@ impl Outbox {
 mod tests {
     use super::*;
     use core::ptr::NonNull;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
 
     fn block() -> BlockPtr {
         // SAFETY: a fresh, leaked allocation of the test's own.
@@ -237,6 +328,59 @@ mod tests {
         assert_eq!((parcel.owner, parcel.chain.count), (owner(1), 1));
         assert_eq!(outbox.drain().map(|parcel| parcel.owner).next(), Some(owner(other)));
         assert_eq!(outbox.granted_bytes(), 0);
+    }
+
+    #[test]
+    fn the_latest_chains_of_a_class_are_taken_back_as_one_list() {
+        let outbox = Outbox::new();
+        let (class, other) = (SizeClass::of(1024).unwrap(), SizeClass::of(2048).unwrap());
+        // Chains of 1, 2 and 3 blocks, each of its own owner, that do not meet in a place.
+        let mut owners: Vec<*mut Owner> = Vec::new();
+        for n in 1.. {
+            if !owners.iter().any(|&taken| Key::of(taken, class).place() == Key::of(owner(n), class).place()) {
+                owners.push(owner(n));
+            }
+            if owners.len() == 3 {
+                break;
+            }
+        }
+        let mut gathered = Vec::new();
+        for (length, &owner) in (1..).zip(&owners) {
+            for _ in 0..length {
+                let block = block();
+                assert!(matches!(outbox.gather(owner, class, block), Gathered::Kept));
+                gathered.push(block);
+            }
+        }
+        assert!(outbox.take_back(other, 1).is_none());
+        assert!(outbox.take_back(class, 7).is_none(), "there are six");
+        let list = outbox.take_back(class, 4).expect("the latest two have five");
+        let [_, second, third] =
+            [0..1, 1..3, 3..6].map(|range| gathered[range].iter().rev().copied().collect::<Vec<_>>());
+        assert_eq!(list.count, 5);
+        assert_eq!(crate::block::blocks_from(list.head).collect::<Vec<_>>(), [third, second].concat());
+        assert!(outbox.take_back(class, 2).is_none(), "one is left");
+        let left: Vec<_> = outbox.drain().map(|parcel| (parcel.owner, parcel.chain.count)).collect();
+        assert_eq!(left, [(owners[0], 1)]);
+        assert_eq!(outbox.granted_bytes(), 0);
+    }
+
+    #[test]
+    fn a_chain_from_the_middle_leaves_the_others_of_its_class() {
+        let outbox = Outbox::new();
+        let class = SizeClass::of(1024).unwrap();
+        let owners = [1, 2, 3].map(owner);
+        assert_eq!(owners.map(|owner| Key::of(owner, class).place()).iter().collect::<BTreeSet<_>>().len(), 3);
+        for owner in owners {
+            assert!(matches!(outbox.gather(owner, class, block()), Gathered::Kept));
+        }
+        let middle = outbox.place(Key::of(owners[1], class));
+        assert_eq!(outbox.take(middle).map(|parcel| parcel.owner), Some(owners[1]));
+        assert_eq!(
+            outbox.chains_of(class).map(|place| place.key.get().owner()).collect::<Vec<_>>(),
+            [owners[2], owners[0]]
+        );
+        assert_eq!(outbox.drain().count(), 2);
     }
 
     #[test]
