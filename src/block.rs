@@ -158,6 +158,10 @@ impl Chains {
         Some(Chain { head, count: parcel.count() })
     }
 
+    pub(crate) fn head(self) -> Option<BlockPtr> {
+        self.0
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()

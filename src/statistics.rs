@@ -77,7 +77,7 @@ pub struct Statistics {
     pub large: (usize, usize),
     /// Size classes, smallest first.
     pub classes: [ClassStatistics; size_class::COUNT],
-    /// Frees of blocks that belonged to another thread's cache.
+    /// Frees of blocks that belonged to another thread's cache and were sent there.
     pub remote_frees: u64,
     /// Chains in which those blocks went home.
     pub remote_batches: u64,

@@ -4,7 +4,7 @@
 
 use super::blocks::linked;
 use super::{Control, Model, join, spawn};
-use crate::block::{BlockPtr, Chain};
+use crate::block::{BlockPtr, Chain, blocks_from};
 use crate::sync::model::keep;
 use crate::tcache::Inbox;
 use std::vec::Vec;
@@ -53,6 +53,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         bound: None,
         control: TAKE,
         body: two_takers,
+    },
+    || Model {
+        name: "what_a_thread_in_need_leaves_in_an_inbox_is_all_there_for_its_owner",
+        protocol: "inboxes",
+        threads: 3,
+        bound: Some(3),
+        control: Control::Bug("a thread in need drops what it does not use"),
+        body: in_need,
     },
 ];
 
@@ -119,4 +127,28 @@ fn two_takers() {
     taken.extend(take(inbox, pushed));
     taken.sort_unstable();
     assert_eq!(taken, [(0, 0), (0, 1)]);
+}
+
+fn in_need() {
+    let (inbox, pushed) = (keep(Inbox::new()), chains(1, 3, 1));
+    let number = |block: BlockPtr| pushed[0].iter().position(|blocks| blocks[0] == block).expect("it was pushed");
+    let sender = spawn(move || pushed[0].iter().for_each(|blocks| send(inbox, blocks)));
+    let (tell, told) = std::sync::mpsc::channel();
+    let needy = spawn(move || {
+        let list = inbox.take_some(1).unwrap_or_default();
+        tell.send(blocks_from(list.head).map(number).collect::<Vec<_>>()).unwrap();
+    });
+    // What the thread in need puts back may come to lie above what was pushed meanwhile.
+    let take = || {
+        let mut chains = inbox.take_all();
+        core::iter::from_fn(|| chains.pop()).flat_map(Chain::blocks).map(number).collect::<Vec<_>>()
+    };
+    let mut taken = take();
+    sender.join().unwrap();
+    needy.join().unwrap();
+    taken.extend(told.recv().unwrap());
+    assert_eq!(inbox.waiting(), 3 - taken.len());
+    taken.extend(take());
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 1, 2]);
 }

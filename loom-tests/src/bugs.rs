@@ -130,11 +130,23 @@ const BUGS: &[Bug] = &[
     Bug {
         name: "what waited for another owner is dropped",
         file: "src/tcache/supply.rs",
-        changes: &[(
-            "slabs.keep_pending(class, lender.inboxes[class.index()].take_all());",
-            "let arrived = lender.inboxes[class.index()].take_all(); if !BUG { slabs.keep_pending(class, arrived); }",
-        )],
+        changes: &[("            Some(list)\n        })", "            Some(list).filter(|_| !BUG)\n        })")],
         model: "blocks_that_wait_for_their_owner_go_to_whichever_thread_needs_them",
+    },
+    Bug {
+        name: "a thread in need drops what it does not use",
+        file: "src/tcache/inbox.rs",
+        changes: &[("self.put_back(chains, left);", "if !BUG { self.put_back(chains, left); }")],
+        model: "what_a_thread_in_need_leaves_in_an_inbox_is_all_there_for_its_owner",
+    },
+    Bug {
+        name: "what is put back is dropped if others came meanwhile",
+        file: "src/tcache/inbox.rs",
+        changes: &[(
+            "while let Some(chain) = chains.pop() {\n                self.push(chain);",
+            "while let Some(chain) = chains.pop() {\n                if BUG { continue; }\n                self.push(chain);",
+        )],
+        model: "what_a_thread_in_need_leaves_in_an_inbox_is_all_there_for_its_owner",
     },
     Bug {
         name: "an exit forgets its outbox",

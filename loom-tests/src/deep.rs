@@ -31,6 +31,7 @@ const OTHERS: &[(&str, &[Part])] = &[
     ("a_full_magazine_is_settled_while_blocks_come_home", &[InPhases(Some(3)), Whole(Some(2))]),
     ("a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home", &[InPhases(None), Whole(Some(2))]),
     ("a_thread_without_a_cache_still_allocates_and_frees", &[InPhases(Some(3)), Whole(Some(2))]),
+    ("blocks_that_wait_for_their_owner_go_to_whichever_thread_needs_them", &[InPhases(None), Whole(Some(2))]),
     ("blocks_come_home_one_by_one_while_calls_are_attended", &[InPhases(Some(3)), Whole(Some(2))]),
     ("chains_of_three_owners_that_want_one_place_of_an_outbox_all_come_home", &[InPhases(Some(3)), Whole(Some(2))]),
     ("housekeeping_purges_while_the_other_thread_allocates", &[InPhases(Some(3)), Whole(Some(2))]),

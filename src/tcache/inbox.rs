@@ -12,10 +12,14 @@
 //! | step | ordering | why |
 //! |---|---|---|
 //! | `push`: compare-and-swap of the head | `Release` on success | what the blocks' users wrote, and the links of the chain, are visible to whoever takes it |
-//! | `take_all`: swap with empty | `Acquire` | pairs with every push in the stack: each push is a read-modify-write of the same word, so the release sequences run on through the later ones |
+//! | `take_all`, `take_some`: swap with empty | `Acquire` | pairs with every push in the stack: each push is a read-modify-write of the same word, so the release sequences run on through the later ones |
 //!
-//! Nobody takes less than all, so a head that comes back with the same value means the same stack: there is no ABA.
+//! | `put_back`: compare-and-swap of empty | `Relaxed` | this thread has neither read nor written what it leaves; the pushes' release sequences run on through its swap and this |
+//!
+//! Nobody takes less than all by one step: what a thread leaves of it, it puts back. A push needs no more than that the head that it
+//! links to is the head, so it does not matter what came and went meanwhile: there is no ABA.
 
+use super::magazine::List;
 use crate::block::{Chain, Chains, FreeBlock, Parcel};
 use crate::sync::{AtomicPtr, Ordering};
 
@@ -47,7 +51,39 @@ impl Inbox {
         if self.is_empty() {
             return Chains::EMPTY;
         }
-        Chains::from_head(Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)).head())
+        Chains::from_head(self.take_whole().head())
+    }
+
+    fn take_whole(&self) -> Parcel {
+        Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire))
+    }
+
+    /// Takes chains that hold at least so many blocks together, if so many wait, as one list; the rest stays.
+    pub(crate) fn take_some(&self, least: usize) -> Option<List> {
+        if self.waiting() < least {
+            return None;
+        }
+        let taken = self.take_whole();
+        let mut chains = Chains::from_head(taken.head());
+        let list = List::join(|| chains.pop(), least)?;
+        let left = match taken.count() {
+            u16::MAX => u16::MAX,
+            count => count - list.count as u16,
+        };
+        self.put_back(chains, left);
+        Some(list)
+    }
+
+    /// Puts back what was taken and not looked at, of so many blocks.
+    fn put_back(&self, mut chains: Chains, waiting: u16) {
+        let Some(head) = chains.head() else { return };
+        let whole = Parcel::new(Some(head), waiting);
+        if self.head.compare_exchange(Parcel::EMPTY.0, whole.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            // Others have come meanwhile.
+            while let Some(chain) = chains.pop() {
+                self.push(chain);
+            }
+        }
     }
 
     /// How many blocks are waiting; 65,535 stands for more.
@@ -101,6 +137,24 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_some_leaves_the_rest() {
+        let inbox = Inbox::new();
+        let sent = [chain(3), chain(1), chain(2)];
+        for (chain, _) in &sent {
+            inbox.push(*chain);
+        }
+        assert!(inbox.take_some(7).is_none(), "there are six");
+        let list = inbox.take_some(3).expect("the latest two have three");
+        assert_eq!(crate::block::blocks_from(list.head).collect::<Vec<_>>(), [&sent[2].1[..], &sent[1].1[..]].concat());
+        assert_eq!((list.count, inbox.waiting()), (3, 3));
+        assert_eq!(inbox.push(chain(1).0), 4);
+        let mut rest = inbox.take_all();
+        assert_eq!(rest.pop().map(|chain| chain.count), Some(1));
+        assert_eq!(rest.pop().map(|chain| chain.blocks().collect::<Vec<_>>()), Some(sent[0].1.clone()));
+        assert!(rest.is_empty());
+    }
+
+    #[test]
     fn chains_pushed_by_many_threads_all_arrive_once() {
         let inbox = Inbox::new();
         let mut arrived = 0;
@@ -114,6 +168,7 @@ mod tests {
             }
             scope.spawn(|| {
                 while arrived < 3 * (2000 + 1999) {
+                    arrived += inbox.take_some(2).map_or(0, |list| list.count);
                     let mut chains = inbox.take_all();
                     while let Some(chain) = chains.pop() {
                         assert_eq!(chain.blocks().count(), usize::from(chain.count));

@@ -170,6 +170,23 @@ impl List {
         Self { head: Some(chain.head), count: usize::from(chain.count) }
     }
 
+    /// Makes one list of chains, of as many as it takes to have so many blocks.
+    pub(crate) fn join(mut next: impl FnMut() -> Option<Chain>, least: usize) -> Option<Self> {
+        let mut last = next()?;
+        let mut list = Self::of(last);
+        while list.count < least
+            && let Some(chain) = next()
+        {
+            // All but the last chain are short.
+            if let Some(end) = last.blocks().last() {
+                end.set_next(Some(chain.head));
+            }
+            list.count += usize::from(chain.count);
+            last = chain;
+        }
+        Some(list)
+    }
+
     /// Leaves the first `most` blocks, of more, and gives the others.
     pub(crate) fn cut(&mut self, most: usize) -> Self {
         let last = (1..most).fold(self.head, |block, _| block?.next());

@@ -12,7 +12,7 @@
 //! | outbox | magazine | the thread whose outbox it is (`take_back`) |
 //! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
 //! | inbox | pending | whoever holds the lock of the inbox's cache, by one swap (`take_all`) |
-//! | inbox | pending of another cache | a thread that has no block of the class, holding its own cache's lock, by the same swap |
+//! | inbox | magazine of another thread | that thread, if it has no block of the class, by the same swap (`take_some`); the rest goes back |
 //! | pending | magazine | the owner, under its lock, a chain at a time |
 //! | magazine, pending | listed | whoever holds the lock of the slab's owner (`settle`) |
 //! | magazine, pending | outbox or inbox | the same, when the slab turns out to belong to another cache by now |
@@ -53,6 +53,7 @@ use crate::arena::{Owner, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
 use crate::layout::CacheLayout;
+use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
 use crate::size_class::{self, BYTE_TABLE, BYTE_TABLE_MAX, ByteTable, SizeClass};
@@ -354,6 +355,10 @@ impl ThreadCache {
 
     /// Puts a block of another cache's into the outbox.
     fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
+        if OPTIONS.attended() {
+            // A chain would have room that the fast path sees.
+            return lifecycle::send_alone(owner, class, block);
+        }
         match self.outbox.gather(owner, class, block) {
             Gathered::Kept => {}
             Gathered::Send(parcel) => self.send(parcel),

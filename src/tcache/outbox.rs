@@ -23,7 +23,7 @@ const CHAIN_BYTES: usize = 16 << 10;
 /// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
 /// fast path has room.
 const STEP_BYTES: usize = if cfg!(loom) { 8 << 10 } else { 2 << 10 };
-/// A thread takes back this many chains at a time, at most.
+/// A thread that takes chains back looks at this many at a time, at most.
 const TAKEN_BACK: usize = 16;
 /// Bytes of room that all chains have been given, at most.
 const MAX_BYTES: usize = 1 << 20;
@@ -164,7 +164,7 @@ impl Outbox {
     }
 
     /// Puts a block in. A chain that is full stays until the next block of its place comes, so that freeing the block that
-    /// was put in last once more is always noticed.
+    /// was put in last once more is always noticed, unless its chain was taken back meanwhile.
     pub(crate) fn gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
         let key = Key::of(owner, class);
         let place = self.place(key);
@@ -244,28 +244,13 @@ impl Outbox {
         }
     }
 
-    /// Takes the latest chains of a class out as one list, for the thread to use the blocks itself, if that makes at least so many.
+    /// Takes the latest chains of a class out as one list, for the thread to use the blocks itself, if they have at least so many.
     pub(crate) fn take_back(&self, class: SizeClass, least: usize) -> Option<List> {
-        let mut missing = least;
-        let chains = 1 + self.chains_of(class).take(TAKEN_BACK).position(|place| {
-            missing = missing.saturating_sub(place.count());
-            missing == 0
-        })?;
-        let first = self.take_latest(class)?;
-        let (mut list, mut last) = (List::of(first), first);
-        for _ in 1..chains {
-            let next = self.take_latest(class)?;
-            // All but the last chain are short.
-            last.blocks().last()?.set_next(Some(next.head));
-            list.count += usize::from(next.count);
-            last = next;
+        let gathered = self.chains_of(class).take(TAKEN_BACK).map(Place::count).sum::<usize>();
+        if gathered < least {
+            return None;
         }
-        Some(list)
-    }
-
-    fn take_latest(&self, class: SizeClass) -> Option<Chain> {
-        let place = self.chains_of(class).next()?;
-        self.take(place).map(|parcel| parcel.chain)
+        List::join(|| self.take(self.chains_of(class).next()?).map(|parcel| parcel.chain), least)
     }
 
     /// Takes out every chain.

@@ -9,8 +9,7 @@
 //! are processors, most owners sleep, and what is sent to them waits for longer than it takes others to need as much.
 
 use super::magazine::List;
-use super::slab_sets::SlabSets;
-use super::{CACHES, ThreadCache, reclaim};
+use super::{CACHES, PURGER, ThreadCache, reclaim};
 use crate::arena::{ARENAS, Growth, Slab};
 use crate::block::BlockPtr;
 use crate::large::LARGE;
@@ -68,7 +67,7 @@ impl ThreadCache {
         if let Some(chain) = slabs.pop_pending(class) {
             return Some(List::of(chain));
         }
-        if let Some(list) = slabs.give(class, most).or_else(|| self.fetch_foreign(&mut slabs, class)) {
+        if let Some(list) = slabs.give(class, most).or_else(|| self.fetch_foreign(class)) {
             return Some(list);
         }
         let slab = self.new_slab(class)?;
@@ -76,17 +75,18 @@ impl ThreadCache {
         slabs.give(class, most)
     }
 
-    /// Gets blocks of other caches' slabs: such as this thread has freed, or such as wait for their owner. Nothing must be pending.
-    fn fetch_foreign(&self, slabs: &mut SlabSets, class: SizeClass) -> Option<List> {
-        if class.block_size() < FOREIGN_LEAST {
+    /// Gets blocks of other caches' slabs: such as this thread has freed, or such as wait for their owner.
+    fn fetch_foreign(&self, class: SizeClass) -> Option<List> {
+        if class.block_size() < FOREIGN_LEAST || OPTIONS.attended() {
             return None;
         }
         let least = class.blocks_in(FOREIGN_WORTH, 1, usize::MAX);
         self.outbox.take_back(class, least).or_else(|| {
-            let mut caches = CACHES.some_from(&self.lender);
-            let lender = caches.find(|cache| cache.inboxes[class.index()].waiting() >= least)?;
-            slabs.keep_pending(class, lender.inboxes[class.index()].take_all());
-            slabs.pop_pending(class).map(List::of)
+            let list =
+                CACHES.some_from(&self.lender).find_map(|cache| cache.inboxes[class.index()].take_some(least))?;
+            // Who looked meanwhile did not see what was put back.
+            PURGER.note_sent();
+            Some(list)
         })
     }
 
