@@ -27,7 +27,7 @@ const ACCOUNTS: [Account; 11] = [
 type Count = (&'static str, &'static str, fn(&Statistics) -> u64);
 
 const COUNTS: [Count; 4] = [
-    ("remote_frees", "Frees of blocks that belonged to another thread's cache.", |found| found.remote_frees),
+    ("remote_frees", "Freed blocks of other threads' caches that were sent home.", |found| found.remote_frees),
     ("remote_batches", "Chains in which those blocks went home.", |found| found.remote_batches),
     ("refills", "Times a magazine was filled.", |found| found.refills),
     ("flushes", "Times a full magazine's older half went back to the slabs.", |found| found.flushes),

@@ -77,7 +77,7 @@ pub struct Statistics {
     pub large: (usize, usize),
     /// Size classes, smallest first.
     pub classes: [ClassStatistics; size_class::COUNT],
-    /// Frees of blocks that belonged to another thread's cache and were sent there.
+    /// Freed blocks of other threads' caches that were sent home.
     pub remote_frees: u64,
     /// Chains in which those blocks went home.
     pub remote_batches: u64,

@@ -180,7 +180,7 @@ pub struct Cache<'c> {
     pub refills: u64,
     /// Times a full magazine's older half went back to the slabs.
     pub flushes: u64,
-    /// Frees of blocks that belonged to another thread's cache.
+    /// Freed blocks of other threads' caches that were sent home.
     pub remote_frees: u64,
     /// Chains in which those blocks went home.
     pub remote_batches: u64,

@@ -431,7 +431,7 @@ fn waiting(reader: &mut Reader<'_>, root: &Root, cache: usize, class: usize) -> 
     if count < usize::from(u16::MAX) {
         return Ok(count);
     }
-    // The word has room for no more: the chains are counted. The owner may take them meanwhile, and the links are gone then.
+    // The word has room for no more: the chains are counted. Somebody may take them meanwhile, and the links are gone then.
     let mut blocks = 0;
     let counted = reader.follow(head, 1 << 24, |reader, at| {
         let (next, count) = parcel(root, reader.word(at, root.layout.block.parcel)?);

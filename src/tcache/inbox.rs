@@ -13,7 +13,6 @@
 //! |---|---|---|
 //! | `push`: compare-and-swap of the head | `Release` on success | what the blocks' users wrote, and the links of the chain, are visible to whoever takes it |
 //! | `take_all`, `take_some`: swap with empty | `Acquire` | pairs with every push in the stack: each push is a read-modify-write of the same word, so the release sequences run on through the later ones |
-//!
 //! | `put_back`: compare-and-swap of empty | `Relaxed` | this thread has neither read nor written what it leaves; the pushes' release sequences run on through its swap and this |
 //!
 //! Nobody takes less than all by one step: what a thread leaves of it, it puts back. A push needs no more than that the head that it
@@ -74,12 +73,15 @@ impl Inbox {
         Some(list)
     }
 
-    /// Puts back what was taken and not looked at, of so many blocks.
+    /// Puts back what was taken and not looked at, of so many blocks; 65,535 stands for more.
     fn put_back(&self, mut chains: Chains, waiting: u16) {
         let Some(head) = chains.head() else { return };
         let whole = Parcel::new(Some(head), waiting);
-        if self.head.compare_exchange(Parcel::EMPTY.0, whole.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            // Others have come meanwhile.
+        let is_exact = waiting < u16::MAX;
+        if !is_exact
+            || self.head.compare_exchange(Parcel::EMPTY.0, whole.0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            // Others have come meanwhile, or nobody knows how many blocks these are.
             while let Some(chain) = chains.pop() {
                 self.push(chain);
             }

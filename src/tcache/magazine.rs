@@ -177,7 +177,7 @@ impl List {
         while list.count < least
             && let Some(chain) = next()
         {
-            // All but the last chain are short.
+            // All chains but the last hold less than is wanted.
             if let Some(end) = last.blocks().last() {
                 end.set_next(Some(chain.head));
             }

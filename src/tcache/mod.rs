@@ -15,7 +15,7 @@
 //! | inbox | magazine of another thread | that thread, if it has no block of the class, by the same swap (`take_some`); the rest goes back |
 //! | pending | magazine | the owner, under its lock, a chain at a time |
 //! | magazine, pending | listed | whoever holds the lock of the slab's owner (`settle`) |
-//! | magazine, pending | outbox or inbox | the same, when the slab turns out to belong to another cache by now |
+//! | magazine, pending | outbox or inbox | the same, when the slab belongs to another cache |
 //! | listed, all of a slab | pages of the arena | whoever holds the lock of the slab's owner (`release`) |
 //!
 //! A block in a magazine may belong to another cache's slab, which has changed hands since, or was taken in transit: handing it out is
@@ -353,7 +353,7 @@ impl ThreadCache {
         self.old[class.index()].put(list);
     }
 
-    /// Puts a block of another cache's into the outbox.
+    /// Puts a block of another cache's into the outbox, or sends it while calls are attended.
     fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
         if OPTIONS.attended() {
             // A chain would have room that the fast path sees.

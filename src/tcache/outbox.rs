@@ -68,9 +68,9 @@ struct Place {
     room: Cell<u32>,
     /// How many blocks the chain has and has room for.
     granted: Cell<u32>,
-    /// The chains of the class that were begun after and before this one, as numbers; see `Outbox::latest`.
-    before: Cell<u16>,
-    behind: Cell<u16>,
+    /// The chains of the class that were begun next after this one and last before it, as numbers; see `Outbox::latest`.
+    newer: Cell<u16>,
+    older: Cell<u16>,
 }
 
 pub(crate) struct Outbox {
@@ -107,8 +107,8 @@ impl Place {
             head: Cell::new(None),
             room: Cell::new(0),
             granted: Cell::new(0),
-            before: Cell::new(0),
-            behind: Cell::new(0),
+            newer: Cell::new(0),
+            older: Cell::new(0),
         }
     }
 
@@ -217,30 +217,34 @@ impl Outbox {
     /// The chains of a class, the latest first.
     fn chains_of(&self, class: SizeClass) -> impl Iterator<Item = &Place> {
         let latest = self.numbered(self.latest[class.index()].get());
-        core::iter::successors(latest, |place| self.numbered(place.behind.get()))
+        core::iter::successors(latest, |place| self.numbered(place.older.get()))
+    }
+
+    fn take_latest(&self, class: SizeClass) -> Option<Parcel> {
+        self.take(self.chains_of(class).next()?)
     }
 
     /// Puts a chain that is being begun into the list of its class.
     fn enlist(&self, place: &Place) {
         let key = place.key.get();
         let number = key.place() as u16 + 1;
-        let behind = self.latest[key.class().index()].replace(number);
-        place.before.set(0);
-        place.behind.set(behind);
-        if let Some(behind) = self.numbered(behind) {
-            behind.before.set(number);
+        let older = self.latest[key.class().index()].replace(number);
+        place.newer.set(0);
+        place.older.set(older);
+        if let Some(older) = self.numbered(older) {
+            older.newer.set(number);
         }
     }
 
     /// Takes a chain out of the list of its class.
     fn strike(&self, place: &Place) {
-        let (before, behind) = (place.before.get(), place.behind.get());
-        match self.numbered(before) {
-            Some(before) => before.behind.set(behind),
-            None => self.latest[place.key.get().class().index()].set(behind),
+        let (newer, older) = (place.newer.get(), place.older.get());
+        match self.numbered(newer) {
+            Some(newer) => newer.older.set(older),
+            None => self.latest[place.key.get().class().index()].set(older),
         }
-        if let Some(behind) = self.numbered(behind) {
-            behind.before.set(before);
+        if let Some(older) = self.numbered(older) {
+            older.newer.set(newer);
         }
     }
 
@@ -250,13 +254,13 @@ impl Outbox {
         if gathered < least {
             return None;
         }
-        List::join(|| self.take(self.chains_of(class).next()?).map(|parcel| parcel.chain), least)
+        List::join(|| self.take_latest(class).map(|parcel| parcel.chain), least)
     }
 
     /// Takes out every chain.
     pub(crate) fn drain(&self) -> impl Iterator<Item = Parcel> {
         let classes = SizeClass::all().take_while(|_| self.granted_bytes() > 0);
-        classes.flat_map(move |class| core::iter::from_fn(move || self.take(self.chains_of(class).next()?)))
+        classes.flat_map(move |class| core::iter::from_fn(move || self.take_latest(class)))
     }
 
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it

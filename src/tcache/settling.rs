@@ -196,7 +196,6 @@ impl ThreadCache {
     #[cold]
     fn keep_house(&'static self, now: u64, turns: usize) {
         let delay = OPTIONS.purge_delay_ms();
-        self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut idle = [false; size_class::COUNT];
         for class in SizeClass::all() {
             idle[class.index()] = !self.busy[class.index()].get();
@@ -205,6 +204,8 @@ impl ThreadCache {
             }
             self.busy[class.index()].set(false);
         }
+        // What was settled and belongs to others is there, too.
+        self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut pages = {
             let mut slabs = self.slabs.lock();
             for class in SizeClass::all() {

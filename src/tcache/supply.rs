@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  old list ▸ own inbox ▸ lists of own slabs ▸ own outbox ▸ others' inboxes ▸ a slab: dormant, free pages, idle, the kernel
-//!  ───────────── the cache's own ────────────   ─ what is free, though another's ─   ────────────── memory ──────────────
+//!  ──────────── the cache's own ─────────────   ── blocks of others' slabs ──     ────────────── memory ──────────────
 //! ```
 //!
 //! A thread that has nothing of its own left uses what is free in transit before it takes memory: where more threads run than there
