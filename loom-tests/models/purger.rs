@@ -1,7 +1,7 @@
 //! The purger (`src/tcache/purger.rs`) against a thread that puts something where it decays, and against the end of the last
 //! thread that has a cache.
 
-use super::blocks::{Held, LARGEST, PAGE, allocate, check_at_rest, free};
+use super::blocks::{PAGE, allocate, check_at_rest, free};
 use super::{Control, Model, spawn};
 use crate::heap;
 use crate::large::LARGE;
@@ -26,14 +26,6 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         bound: Some(2),
         control: Control::Bug("whoever sends a chain does not pass by the gate"),
         body: send_and_sleep,
-    },
-    || Model {
-        name: "what_a_thread_in_need_puts_back_while_the_purger_falls_asleep_is_settled_all_the_same",
-        protocol: "purger",
-        threads: 2,
-        bound: Some(2),
-        control: Control::Bug("what is put back is not told to the purger"),
-        body: put_back_and_sleep,
     },
     || Model {
         name: "the_purger_ends_with_the_last_thread_that_has_a_cache",
@@ -88,45 +80,21 @@ fn put_and_sleep() {
     PURGER.start_if_wanted();
 }
 
-/// Blocks of a cache that no thread has any more, and that was not seen for a while.
-fn left_behind<const BLOCKS: usize>(size: usize) -> [Held; BLOCKS] {
+fn send_and_sleep() {
+    // A cache that no thread has any more, with a block out, and not seen for a while.
     assert!(tcache::start());
     let own = kernel::stand_still();
-    let blocks = [(); BLOCKS].map(|()| allocate(size));
+    let block = allocate(PAGE);
     kernel::thread_ends();
     drop(kernel::stand_still());
     kernel::go_on(own);
     kernel::set_clock(1_000_000);
-    blocks
-}
-
-fn await_settled(size: usize) {
-    let class = SizeClass::of(size).unwrap();
-    await_purger(|| CACHES.iter().all(|cache| cache.ledger(class).arrivals == 0));
-    PURGER.end_for_good();
-}
-
-fn send_and_sleep() {
-    let [block] = left_behind(PAGE);
     begin();
     free(block);
     tcache::send_off();
-    await_settled(PAGE);
-    check_at_rest();
-}
-
-fn put_back_and_sleep() {
-    // The whole of a slab, so that there is nothing else to take.
-    let [first, second, third, fourth, others @ ..] = left_behind::<8>(LARGEST);
-    for chain in [std::vec![first], std::vec![second, third, fourth]] {
-        chain.into_iter().for_each(free);
-        tcache::send_off();
-    }
-    begin();
-    // Takes the chain of three, and leaves the other.
-    let own = allocate(LARGEST);
-    await_settled(LARGEST);
-    others.into_iter().chain([own]).for_each(free);
+    let class = SizeClass::of(PAGE).unwrap();
+    await_purger(|| CACHES.iter().all(|cache| cache.ledger(class).arrivals == 0));
+    PURGER.end_for_good();
     check_at_rest();
 }
 

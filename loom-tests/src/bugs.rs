@@ -365,12 +365,6 @@ const BUGS: &[Bug] = &[
         model: "a_chain_that_is_sent_while_the_purger_falls_asleep_is_settled_all_the_same",
     },
     Bug {
-        name: "what is put back is not told to the purger",
-        file: "src/tcache/supply.rs",
-        changes: &[("PURGER.note_sent();", "if !BUG { PURGER.note_sent(); }")],
-        model: "what_a_thread_in_need_puts_back_while_the_purger_falls_asleep_is_settled_all_the_same",
-    },
-    Bug {
         name: "the purger falls asleep without another look",
         file: "src/tcache/purger.rs",
         changes: &[("&& is_something_left()", "&& !BUG && is_something_left()")],

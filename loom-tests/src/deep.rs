@@ -41,7 +41,6 @@ const OTHERS: &[(&str, &[Part])] = &[
     ("two_arenas_grow_and_give_back_at_once", &[InPhases(Some(3)), Whole(Some(3))]),
     ("what_is_put_while_the_purger_falls_asleep_is_returned_all_the_same", &[Whole(Some(3))]),
     ("a_chain_that_is_sent_while_the_purger_falls_asleep_is_settled_all_the_same", &[Whole(Some(3))]),
-    ("what_a_thread_in_need_puts_back_while_the_purger_falls_asleep_is_settled_all_the_same", &[Whole(Some(3))]),
     ("three_threads_pass_blocks_round_and_exit", &[Whole(Some(1))]),
     ("an_attaching_thread_is_called_back_by_the_c_library", &[Whole(Some(1))]),
     ("the_purger_ends_with_the_last_thread_that_has_a_cache", &[Whole(Some(1))]),
