@@ -2,7 +2,7 @@
 //! other's blocks, exit), and a shadow oracle knows which blocks are held and what stands in them.
 
 use super::blocks::{Held, LARGEST, PAGE, allocate, check_all_came_home, check_at_rest, free, free_known};
-use super::{Control, Model, join, spawn};
+use super::{Control, Model, Thread, join, spawn};
 use crate::arena::{ARENAS, Growth, MAX_RUN_PAGES, RunState};
 use crate::options::OPTIONS;
 use crate::os::kernel;
@@ -159,6 +159,17 @@ fn whole_slab<const FREED: usize>() -> ([Held; FREED], Vec<Held>) {
     (freed, kept)
 }
 
+/// Takes a block more while another thread is at work, and ends with that and those that were kept.
+fn allocate_beside(other: Thread, kept: Vec<Held>) {
+    let own = allocate(LARGEST);
+    own.check();
+    other.join().unwrap();
+    kept.into_iter().chain([own]).for_each(free);
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
 fn in_need() {
     let (sent, kept) = whole_slab::<3>();
     let other = spawn(move || {
@@ -168,13 +179,7 @@ fn in_need() {
         again.iter().for_each(Held::check);
         again.into_iter().for_each(free);
     });
-    let own = allocate(LARGEST);
-    own.check();
-    other.join().unwrap();
-    kept.into_iter().chain([own]).for_each(free);
-    check_at_rest();
-    kernel::thread_ends();
-    check_all_came_home();
+    allocate_beside(other, kept);
 }
 
 fn taken_back() {
@@ -188,13 +193,7 @@ fn taken_back() {
         // One stays at hand until the thread ends, and is sent home then.
         free_and_send(again);
     });
-    let own = allocate(LARGEST);
-    own.check();
-    other.join().unwrap();
-    kept.into_iter().chain([own]).for_each(free);
-    check_at_rest();
-    kernel::thread_ends();
-    check_all_came_home();
+    allocate_beside(other, kept);
 }
 
 fn idle_owner() {
