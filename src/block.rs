@@ -112,6 +112,8 @@ pub(crate) struct Parcel(pub(crate) *mut FreeBlock);
 
 impl Parcel {
     pub(crate) const EMPTY: Self = Self(core::ptr::null_mut());
+    /// The count of all chains of an inbox together that stands for so many or more.
+    pub(crate) const MANY: u16 = u16::MAX;
 
     pub(crate) fn new(head: Option<BlockPtr>, count: u16) -> Self {
         let address = head.map_or(core::ptr::null_mut(), |head| head.0.as_ptr());
@@ -134,46 +136,56 @@ pub(crate) struct Chain {
     pub(crate) count: u16,
 }
 
-/// Chains that travel together, linked through word 1 of their heads.
+/// Chains that travel together, linked through word 1 of their heads, and how many blocks they have in all.
 #[derive(Clone, Copy)]
-pub(crate) struct Chains(Option<BlockPtr>);
+pub(crate) struct Chains {
+    pub(crate) head: Option<BlockPtr>,
+    pub(crate) blocks: usize,
+}
 
 impl Chains {
-    pub(crate) const EMPTY: Self = Self(None);
+    pub(crate) const EMPTY: Self = Self { head: None, blocks: 0 };
 
     /// Puts `chain` in front of the chains that begin with `rest`.
     pub(crate) fn link(chain: Chain, rest: Option<BlockPtr>) {
         chain.head.set_parcel(Parcel::new(rest, chain.count));
     }
 
-    /// The chains whose first head is `head`, each of them linked by [`Chains::link`].
-    pub(crate) fn from_head(head: Option<BlockPtr>) -> Self {
-        Self(head)
+    /// The chains that a parcel stands for, each of them linked by [`Chains::link`]. Its count is taken as it is, unless it says
+    /// [`Parcel::MANY`]: the heads lie in the caches of those who sent them, and to look at each takes long.
+    pub(crate) fn of(parcel: Parcel) -> Self {
+        let head = parcel.head();
+        let blocks = match parcel.count() {
+            Parcel::MANY => core::iter::successors(Self::first(head), |(_, rest)| Self::first(*rest))
+                .map(|(chain, _)| usize::from(chain.count))
+                .sum(),
+            count => usize::from(count),
+        };
+        Self { head, blocks }
+    }
+
+    /// The first of the chains that begin with `head`, and the head of the others.
+    fn first(head: Option<BlockPtr>) -> Option<(Chain, Option<BlockPtr>)> {
+        let head = head?;
+        let parcel = head.parcel();
+        Some((Chain { head, count: parcel.count() }, parcel.head()))
     }
 
     pub(crate) fn pop(&mut self) -> Option<Chain> {
-        let head = self.0?;
-        let parcel = head.parcel();
-        self.0 = parcel.head();
-        Some(Chain { head, count: parcel.count() })
+        let (chain, rest) = Self::first(self.head)?;
+        self.head = rest;
+        self.blocks -= usize::from(chain.count);
+        Some(chain)
     }
 
-    pub(crate) fn head(self) -> Option<BlockPtr> {
-        self.0
+    /// What stands for all of them.
+    pub(crate) fn parcel(self) -> Parcel {
+        Parcel::new(self.head, self.blocks.min(usize::from(Parcel::MANY)) as u16)
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Blocks in all of the chains.
-    pub(crate) fn blocks(mut self) -> usize {
-        let mut blocks = 0;
-        while let Some(chain) = self.pop() {
-            blocks += usize::from(chain.count);
-        }
-        blocks
+        self.head.is_none()
     }
 }
 

@@ -50,11 +50,11 @@ impl Inbox {
         if self.is_empty() {
             return Chains::EMPTY;
         }
-        Chains::from_head(self.take_whole().head())
+        self.take_whole()
     }
 
-    fn take_whole(&self) -> Parcel {
-        Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire))
+    fn take_whole(&self) -> Chains {
+        Chains::of(Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)))
     }
 
     /// Takes chains that hold at least so many blocks together, if so many wait, as one list; the rest stays.
@@ -62,26 +62,19 @@ impl Inbox {
         if self.waiting() < least {
             return None;
         }
-        let taken = self.take_whole();
-        let mut chains = Chains::from_head(taken.head());
+        let mut chains = self.take_whole();
         let list = List::join(|| chains.pop(), least)?;
-        let left = match taken.count() {
-            u16::MAX => u16::MAX,
-            count => count - list.count as u16,
-        };
-        self.put_back(chains, left);
+        self.put_back(chains);
         Some(list)
     }
 
-    /// Puts back what was taken and not looked at, of so many blocks; 65,535 stands for more.
-    fn put_back(&self, mut chains: Chains, waiting: u16) {
-        let Some(head) = chains.head() else { return };
-        let whole = Parcel::new(Some(head), waiting);
-        let is_exact = waiting < u16::MAX;
-        if !is_exact
-            || self.head.compare_exchange(Parcel::EMPTY.0, whole.0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    /// Puts back what was taken and not looked at.
+    fn put_back(&self, mut chains: Chains) {
+        let whole = chains.parcel().0;
+        if chains.head.is_some()
+            && self.head.compare_exchange(Parcel::EMPTY.0, whole, Ordering::Relaxed, Ordering::Relaxed).is_err()
         {
-            // Others have come meanwhile, or nobody knows how many blocks these are.
+            // Others have come meanwhile.
             while let Some(chain) = chains.pop() {
                 self.push(chain);
             }

@@ -39,7 +39,6 @@ struct ClassSlabs {
     bins: [Treap<Slab>; BINS],
     /// Chains from the inbox that were taken and not used yet.
     pending: Chains,
-    pending_blocks: usize,
     holdings: Holdings,
     /// The slab that was kept when it became empty, since no other had blocks to give.
     spare: Option<&'static Slab>,
@@ -87,8 +86,8 @@ impl SlabSets {
     pub(crate) const LAYOUT: SetsLayout = SetsLayout {
         classes: offset_of!(Self, classes) as u32,
         size: size_of::<ClassSlabs>() as u32,
-        pending: offset_of!(ClassSlabs, pending) as u32,
-        pending_blocks: offset_of!(ClassSlabs, pending_blocks) as u32,
+        pending: offset_of!(ClassSlabs, pending.head) as u32,
+        pending_blocks: offset_of!(ClassSlabs, pending.blocks) as u32,
         out: offset_of!(ClassSlabs, holdings.out) as u32,
         listed: offset_of!(ClassSlabs, holdings.listed) as u32,
         touched: offset_of!(ClassSlabs, holdings.touched) as u32,
@@ -99,21 +98,20 @@ impl SlabSets {
     }
 
     pub(crate) fn has_pending(&self, class: SizeClass) -> bool {
-        self.classes[class.index()].pending_blocks > 0
+        self.pending_blocks(class) > 0
     }
 
     /// Keeps what was taken from the inbox of a class; nothing must be pending.
     pub(crate) fn keep_pending(&mut self, class: SizeClass, arrived: Chains) {
-        let slabs = &mut self.classes[class.index()];
-        slabs.pending_blocks = arrived.blocks();
-        slabs.pending = arrived;
+        self.classes[class.index()].pending = arrived;
     }
 
     pub(crate) fn pop_pending(&mut self, class: SizeClass) -> Option<Chain> {
-        let slabs = &mut self.classes[class.index()];
-        let chain = slabs.pending.pop()?;
-        slabs.pending_blocks -= usize::from(chain.count);
-        Some(chain)
+        let pending = &mut self.classes[class.index()].pending;
+        let chain = pending.pop();
+        // The next one lies in the cache of the thread that sent it.
+        BlockPtr::fetch(pending.head);
+        chain
     }
 
     pub(crate) fn holdings(&self, class: SizeClass) -> Holdings {
@@ -122,15 +120,15 @@ impl SlabSets {
 
     /// Blocks of a class that other threads sent and nobody has used yet, of those that left the inbox.
     pub(crate) fn pending_blocks(&self, class: SizeClass) -> usize {
-        self.classes[class.index()].pending_blocks
+        self.classes[class.index()].pending.blocks
     }
 
     /// Whether so much of a class is free that its blocks should come from the fullest slabs: more than a slab's worth, and
     /// more than a quarter of what is out. A slab's worth is what a class keeps in any case; the quarter was chosen on the program
     /// of decision 11 alone.
     pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
-        let ClassSlabs { holdings, pending_blocks, .. } = &self.classes[class.index()];
-        let free = holdings.listed + pending_blocks;
+        let ClassSlabs { holdings, pending, .. } = &self.classes[class.index()];
+        let free = holdings.listed + pending.blocks;
         free > capacity_for(class) && free > holdings.out / 4
     }
 
@@ -258,7 +256,6 @@ impl ClassSlabs {
         Self {
             bins: [const { Treap::new() }; BINS],
             pending: Chains::EMPTY,
-            pending_blocks: 0,
             holdings: Holdings { out: 0, listed: 0, touched: 0 },
             spare: None,
         }

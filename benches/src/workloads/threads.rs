@@ -17,20 +17,21 @@ pub fn ring<H: Heap>(operations: u64) -> Duration {
     let (mut sender, mut receiver) = ring.split();
     let start = Barrier::new(3);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let start = &start;
+        scope.spawn(move || {
             let (mut rng, sizes) = (Rng::new(1), SizeTable::uniform(16, 526));
             start.wait();
             for _ in 0..operations {
                 sender.send(Block::take(sizes.pick(rng.draw())).seal());
             }
         });
-        scope.spawn(|| {
+        scope.spawn(move || {
             start.wait();
             for _ in 0..operations {
                 receiver.receive().open().give_back();
             }
         });
-        time_from(&start)
+        time_from(start)
     })
     .elapsed()
 }
@@ -170,7 +171,8 @@ pub fn remote_frees<H: Heap>(operations: u64) -> Duration {
     }
     let start = Barrier::new(3);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let start = &start;
+        scope.spawn(move || {
             let (mut rng, sizes) = (Rng::new(1), SizeTable::pareto());
             start.wait();
             for _ in 0..batches {
@@ -179,7 +181,7 @@ pub fn remote_frees<H: Heap>(operations: u64) -> Duration {
                 send_full.send(batch);
             }
         });
-        scope.spawn(|| {
+        scope.spawn(move || {
             start.wait();
             for _ in 0..batches {
                 let mut batch = receive_full.receive();
@@ -187,7 +189,7 @@ pub fn remote_frees<H: Heap>(operations: u64) -> Duration {
                 send_empty.send(batch);
             }
         });
-        time_from(&start)
+        time_from(start)
     })
     .elapsed()
 }
