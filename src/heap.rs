@@ -182,6 +182,11 @@ fn allocate_pages_for(size: usize, align: usize, caller: Caller) -> Option<Fresh
 /// As [`allocate_pages`], whether calls are attended or not.
 #[inline(always)]
 pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh> {
+    if size <= OPTIONS.mmap_threshold()
+        && let Some(start) = tcache::unshelve(size, align)
+    {
+        return Some(Fresh { start, zeroed: false });
+    }
     tcache::tick();
     if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.is_budget_spent()))
         && align < MAX_RUN_ALIGN
@@ -262,6 +267,9 @@ extern "C" fn free_medium_from(start: NonNull<u8>, frame: usize, returns_to: usi
     if OPTIONS.attended() {
         // SAFETY: the caller of `free` gives up what starts there.
         return unsafe { attended::free(start, Caller { frame, returns_to }) };
+    }
+    if tcache::shelve(start) {
+        return;
     }
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", start.as_ptr(), fault_inside(start));
@@ -418,7 +426,7 @@ fn fault_inside(address: NonNull<u8>) -> Fault {
     }
     match ARENAS.page_use(address) {
         PageUse::InsideMedium { size, offset } => Fault::Inside { size, offset },
-        PageUse::Medium(size) => Fault::Freed { size },
+        PageUse::Medium(size) | PageUse::Shelved(size) => Fault::Freed { size },
         PageUse::Nothing => Fault::NoBlock,
     }
 }

@@ -40,7 +40,7 @@ records! {
         runs: u32, run: RunLayout, slab: SlabLayout,
     }
     /// The descriptor of a page.
-    RunLayout { size: u32, stamp: u32, pages: u32, state: u32, dirty: u32, zeroed: u32, }
+    RunLayout { size: u32, stamp: u32, pages: u32, state: u32, dirty: u32, zeroed: u32, shelved: u32, }
     /// The descriptor of a slice; the first one in a segment is its header.
     SlabLayout {
         size: u32, owner: u32, class: u32, block_size: u32, slices_before: u32, slices: u32, free: u32, bare: u32,

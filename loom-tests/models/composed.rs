@@ -55,6 +55,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: housekeeping,
     },
     || Model {
+        name: "a_block_on_a_shelf_is_its_threads_whatever_others_take_and_purge",
+        protocol: "composed",
+        threads: 2,
+        bound: Some(1),
+        control: Control::Bug("a block on a shelf goes to its arena as well"),
+        body: shelf,
+    },
+    || Model {
         name: "chains_of_two_senders_that_wait_are_used_one_after_the_other",
         protocol: "composed",
         threads: 3,
@@ -215,6 +223,26 @@ fn idle_owner() {
     free(kept);
     ARENAS.free_medium(rest.start).unwrap_or_else(|_| panic!("a block is not known"));
     check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn shelf() {
+    let medium = || allocate(9 * PAGE);
+    free(medium());
+    let other = spawn(move || {
+        let taken = medium();
+        ARENAS.purge(0, usize::MAX, true);
+        assert!(ARENAS.totals(|_| {}).medium <= 3 * 9 * PAGE);
+        taken.check();
+        free(taken);
+    });
+    // One from the shelf, and one from the arena.
+    let again = [medium(), medium()];
+    other.join().unwrap();
+    again.iter().for_each(Held::check);
+    again.into_iter().for_each(free);
+    assert_eq!(ARENAS.totals(|_| {}).medium, 0, "what lies on a shelf is free");
     kernel::thread_ends();
     check_all_came_home();
 }

@@ -149,6 +149,15 @@ const BUGS: &[Bug] = &[
         model: "what_a_thread_in_need_leaves_in_an_inbox_is_all_there_for_its_owner",
     },
     Bug {
+        name: "a block on a shelf goes to its arena as well",
+        file: "src/tcache/shelf.rs",
+        changes: &[(
+            "run.set_shelved(true);",
+            "if BUG { let _ = ARENAS.free_medium(Spot::of(run).start()); }\n        run.set_shelved(true);",
+        )],
+        model: "a_block_on_a_shelf_is_its_threads_whatever_others_take_and_purge",
+    },
+    Bug {
         name: "an exit forgets its outbox",
         file: "src/tcache/settling.rs",
         changes: &[(

@@ -25,7 +25,7 @@ use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_ind
 use super::treap::{Links, Node};
 use crate::layout::RunLayout;
 use crate::os;
-use crate::sync::Cell;
+use crate::sync::{AtomicU8, Cell, Ordering};
 use core::mem::offset_of;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -59,6 +59,9 @@ pub(crate) struct Run {
     state: Cell<RunState>,
     dirty: Cell<bool>,
     zeroed: Cell<bool>,
+    /// 1 while a thread keeps the medium block on its shelf, so that it is free though its state says that it is not; else 0. Written by
+    /// the thread that has the block in its hands, read by others that ask what is where: `Relaxed`, since who is told late was late.
+    shelved: AtomicU8,
 }
 
 const _: () = assert!(MAX_RUN_PAGES <= u16::MAX as usize);
@@ -81,6 +84,7 @@ impl Run {
         state: offset_of!(Self, state) as u32,
         dirty: offset_of!(Self, dirty) as u32,
         zeroed: offset_of!(Self, zeroed) as u32,
+        shelved: offset_of!(Self, shelved) as u32,
     };
 
     pub(crate) fn state(&self) -> RunState {
@@ -99,6 +103,15 @@ impl Run {
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty.get()
     }
+
+    pub(crate) fn is_shelved(&self) -> bool {
+        self.shelved.load(Ordering::Relaxed) != 0
+    }
+
+    /// Called by the thread that has the block in its hands.
+    pub(crate) fn set_shelved(&self, is: bool) {
+        self.shelved.store(u8::from(is), Ordering::Relaxed);
+    }
 }
 
 /// Where a run begins: its segment and the number of its first page there.
@@ -109,7 +122,7 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    pub(super) fn of(run: &'static Run) -> Self {
+    pub(crate) fn of(run: &'static Run) -> Self {
         // SAFETY: descriptors lie at the head of registered segments.
         let segment = unsafe { Segment::containing(NonNull::from_ref(run).cast()) };
         let page = (ptr::from_ref(run).addr() - segment.runs.as_ptr().addr()) / size_of::<Run>();
@@ -136,6 +149,9 @@ impl Spot {
     }
 }
 
+/// How many runs are kept from being joined.
+const RECENT: usize = 8;
+
 /// So many pages are worth a system call that returns as many elsewhere.
 const DEBT_PAGES: usize = 256;
 
@@ -151,7 +167,7 @@ pub(crate) struct GeneralHeap {
     dirty: LengthIndex,
     oldest: Cell<Option<&'static Run>>,
     newest: Cell<Option<&'static Run>>,
-    recent: Recent,
+    recent: Recent<RECENT>,
     pub(crate) free_pages: Cell<usize>,
     pub(crate) dirty_pages: Cell<usize>,
     /// Pages that were clean when they were taken, since `take_debt` was called last.
@@ -605,7 +621,7 @@ mod tests {
         [0, 1, 3].into_iter().for_each(|hole| heap.free(runs[hole]));
         assert_eq!(take(&heap, 3).page, runs[3].page, "not the latest");
         assert_eq!(take(&heap, 6).page, runs[0].page, "neighbours were not joined");
-        let many: std::vec::Vec<_> = (0..2 + super::super::recent::ROOM).map(|_| take(&heap, 2)).collect();
+        let many: std::vec::Vec<_> = (0..2 + RECENT).map(|_| take(&heap, 2)).collect();
         many.iter().for_each(|&run| heap.free(run));
         assert_eq!(heap.check_segment(segment), MAX_RUN_PAGES - 11);
         assert_eq!(heap.dirty_pages.get(), 2 * many.len());

@@ -17,7 +17,8 @@ mod slab;
 mod source;
 mod treap;
 
-pub(crate) use general_heap::RunState;
+pub(crate) use general_heap::{Run, RunState, Spot};
+pub(crate) use recent::Recent;
 pub(crate) use segment::{
     Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, Segment, slab_containing, slice_index,
 };
@@ -32,7 +33,7 @@ use crate::os;
 use crate::sync::{AtomicUsize, Cell, Counter, Guard, Mutex, Ordering};
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use general_heap::{GeneralHeap, Run, Spot};
+use general_heap::GeneralHeap;
 use segment::{HEADER_PAGES, PAGES};
 use segment_map::Tag;
 use source::Supply;
@@ -98,6 +99,19 @@ pub(crate) fn find_descriptor(address: *const u8) -> Option<Descriptor> {
     SEGMENTS.contains(address, tag).then(|| Descriptor::of(tag, address))
 }
 
+/// The descriptor of the medium block that starts at an address in a segment; `None` for anything else, and for what lies on a shelf.
+///
+/// Takes no lock: what is looked at is the block's own, as the block is the caller's. What a program gets that asks for an address that is
+/// not its own may be late.
+#[inline(always)]
+pub(crate) fn medium_at(start: NonNull<u8>) -> Option<&'static Run> {
+    // SAFETY: callers pass addresses that they found to lie in a registered segment.
+    let spot = unsafe { Spot::containing(start) };
+    let run = spot.run();
+    let starts = spot.page >= HEADER_PAGES && spot.start() == start;
+    (starts && run.state() == RunState::Medium && !run.is_shelved()).then_some(run)
+}
+
 /// Whether an arena that has no run long enough may ask for another segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Growth {
@@ -109,6 +123,8 @@ pub(crate) enum Growth {
 pub(crate) enum PageUse {
     /// The first byte of a medium block of this many bytes.
     Medium(usize),
+    /// The first byte of a medium block of this many bytes that a thread keeps on its shelf.
+    Shelved(usize),
     /// Inside a medium block of this many bytes, so many bytes after its start.
     InsideMedium { size: usize, offset: usize },
     /// In free pages, or in the segment's own tables.
@@ -384,6 +400,10 @@ fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut 
                 totals.free_dirty += resident;
                 totals.free_clean += bytes - resident;
             }
+            RunState::Medium if run.is_shelved() => {
+                totals.free_runs += 1;
+                totals.free_dirty += residency.bytes(page, run.pages(), true);
+            }
             RunState::Medium => {
                 totals.medium += bytes;
                 totals.medium_blocks += 1;
@@ -462,7 +482,12 @@ fn page_use(spot: Spot, address: NonNull<u8>) -> PageUse {
         return PageUse::Nothing;
     }
     let (size, offset) = (run.pages() * PAGE, address.addr().get() - spot.segment.page(first).addr().get());
-    if offset == 0 { PageUse::Medium(size) } else { PageUse::InsideMedium { size, offset } }
+    match (offset, run.is_shelved()) {
+        (0, false) => PageUse::Medium(size),
+        (0, true) => PageUse::Shelved(size),
+        (_, false) => PageUse::InsideMedium { size, offset },
+        (_, true) => PageUse::Nothing,
+    }
 }
 
 impl Arena {

@@ -109,6 +109,8 @@ pub enum Content {
         dirty: bool,
         /// Whether they are known to read as zero.
         zeroed: bool,
+        /// Whether a thread has them at hand, as a medium block that it freed.
+        at_hand: bool,
         /// When they became dirty, in milliseconds of the coarse monotonic clock, modulo 2^32, if that is noted.
         stamp: Option<u32>,
     },

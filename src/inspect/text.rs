@@ -195,9 +195,14 @@ impl Visitor for Map<'_> {
                 self.write(format_args!("medium\n"));
                 self.block_of_pages(zone.start, zone.bytes);
             }
-            Content::Free { dirty, .. } => {
+            Content::Free { dirty, at_hand, .. } => {
                 self.count(0, 0, zone.bytes);
-                self.write(format_args!("free, {}\n", if *dirty { "used before" } else { "without memory" }));
+                let what = match (at_hand, dirty) {
+                    (true, _) => "at a thread's hand",
+                    (false, true) => "used before",
+                    (false, false) => "without memory",
+                };
+                self.write(format_args!("free, {what}\n"));
             }
             Content::Unknown => self.write(format_args!("unknown\n")),
         }

@@ -54,6 +54,7 @@ struct Run {
     state: u8,
     dirty: bool,
     zeroed: bool,
+    shelved: bool,
 }
 
 const FREE: u8 = 1;
@@ -180,9 +181,10 @@ impl Walk<'_, '_> {
             let content = match run.state {
                 FREE => {
                     let stamp = run.dirty.then_some(run.stamp);
-                    Content::Free { dirty: run.dirty, zeroed: run.zeroed, stamp }
+                    Content::Free { dirty: run.dirty, zeroed: run.zeroed, at_hand: false, stamp }
                 }
-                RECENT => Content::Free { dirty: true, zeroed: false, stamp: None },
+                RECENT => Content::Free { dirty: true, zeroed: false, at_hand: false, stamp: None },
+                MEDIUM if run.shelved => Content::Free { dirty: true, zeroed: false, at_hand: true, stamp: None },
                 MEDIUM => Content::Medium,
                 SLAB => self.slab(start, bytes)?,
                 _ => Content::Unknown,
@@ -206,6 +208,7 @@ impl Walk<'_, '_> {
                 state: self.reader.u8(at, run.state)?,
                 dirty: self.reader.u8(at, run.dirty)? != 0,
                 zeroed: self.reader.u8(at, run.zeroed)? != 0,
+                shelved: self.reader.u8(at, run.shelved)? != 0,
             };
             let sound = matches!(next.state, FREE | MEDIUM | SLAB | RECENT)
                 && next.pages > 0

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  pool of the process ──chunks──▶ reserve of a cache ──▶ granted to classes (room in magazines) and old lists
-//!  (thread_cache_bytes)            + FLOOR, always
+//!  (thread_cache_bytes)            + FLOOR, always            and the shelf
 //! ```
 //!
 //! A class gets room in its magazine as it is used: a step at first, and twice as much whenever a push finds it full, up to its
-//! limit. What a magazine has blocks and room for is *granted*, since the fast path may fill it without anybody's looking. Grants
-//! and old lists beyond [`FLOOR`] are covered by bytes that the cache has reserved from a pool of the process. When the pool has
+//! limit. What a magazine has blocks and room for is *granted*, since the fast path may fill it without anybody's looking. Grants,
+//! old lists and the shelf beyond [`FLOOR`] are covered by bytes that the cache has reserved from a pool of the process. When the pool has
 //! no more, the cache settles what it has of other classes first. So all magazines together hold at most the pool and a floor for
 //! each thread, also of threads that never call again.
 //!
@@ -44,9 +44,14 @@ impl Account {
 }
 
 impl ThreadCache {
+    /// Bytes that were granted, or lie in old lists or on the shelf.
+    fn at_hand(&self) -> usize {
+        self.account.granted.get() + self.old_bytes.get() + self.shelf.bytes()
+    }
+
     /// Whether the cache may hold so many bytes more than it has been granted; reserves them if need be.
-    fn may_hold(&self, more: usize) -> bool {
-        let needed = self.account.granted.get() + self.old_bytes.get() + more;
+    pub(super) fn may_hold(&self, more: usize) -> bool {
+        let needed = self.at_hand() + more;
         let covered = FLOOR + self.account.reserved.get();
         needed <= covered || self.reserve((needed - covered).next_multiple_of(CHUNK))
     }
@@ -120,6 +125,7 @@ impl ThreadCache {
     /// After a young list has become the old one: settles old lists, if there is no allowance for them.
     pub(super) fn heed_allowance(&'static self, class: SizeClass) {
         if !self.may_hold(0) {
+            self.clear_shelf();
             let others = SizeClass::all().filter(|&other| other != class);
             others.for_each(|other| self.settle(self.take_old(other)));
             if !self.may_hold(0) {
@@ -128,9 +134,10 @@ impl ThreadCache {
         }
     }
 
-    /// Settles all that is at hand.
+    /// Gives away all that is at hand.
     #[cold]
     fn strip(&'static self) {
+        self.clear_shelf();
         let held = |class: &SizeClass| self.grants[class.index()].get() > 0 || self.held(*class) > 0;
         SizeClass::all().filter(held).for_each(|class| self.settle_magazine(class));
     }
@@ -144,7 +151,7 @@ impl ThreadCache {
 
     /// Returns what is reserved for nothing to the pool.
     pub(super) fn return_reserve(&self) {
-        let needed = (self.account.granted.get() + self.old_bytes.get()).saturating_sub(FLOOR).next_multiple_of(CHUNK);
+        let needed = self.at_hand().saturating_sub(FLOOR).next_multiple_of(CHUNK);
         let surplus = self.account.reserved.get().saturating_sub(needed);
         if surplus > 0 {
             self.account.reserved.set(self.account.reserved.get() - surplus);

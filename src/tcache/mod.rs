@@ -34,6 +34,7 @@ mod outbox;
 mod paths;
 mod purger;
 mod settling;
+mod shelf;
 mod slab_sets;
 mod slot;
 mod supply;
@@ -49,7 +50,7 @@ pub(crate) use purger::PURGER;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, purger::Purger};
 
-use crate::arena::{Owner, Slab, slab_containing};
+use crate::arena::{self, Owner, PAGE, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
 use crate::layout::CacheLayout;
@@ -66,6 +67,7 @@ use inbox::Inbox;
 use magazine::{List, Magazine};
 use outbox::{Gathered, Outbox, Parcel};
 use paths::freed_twice;
+use shelf::Shelf;
 use slab_sets::{Holdings, SlabSets};
 
 #[repr(C, align(128))]
@@ -83,6 +85,8 @@ pub(crate) struct ThreadCache {
     outbox: Outbox,
     /// Bytes in all old lists.
     old_bytes: Cell<usize>,
+    /// Medium blocks at hand.
+    shelf: Shelf,
     /// The arena that the thread asks first.
     arena: Cell<usize>,
     /// The cache that the thread asks next for blocks that wait in its inboxes.
@@ -164,6 +168,22 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
         Some(cache) => f(&cache.arena),
         None => f(&Cell::new(0)),
     }
+}
+
+/// Has the calling thread keep the medium block that starts at an address in a segment, which is being freed, at hand; `false` if it does
+/// not, or if no such block starts there.
+#[inline(always)]
+pub(crate) fn shelve(start: NonNull<u8>) -> bool {
+    lifecycle::own().is_some_and(|cache| arena::medium_at(start).is_some_and(|run| cache.shelve(run)))
+}
+
+/// A medium block of just the pages that `size` bytes take, aligned to `align`, a power of two, if the calling thread has one at hand.
+#[inline(always)]
+pub(crate) fn unshelve(size: usize, align: usize) -> Option<NonNull<u8>> {
+    if size > shelf::MOST {
+        return None;
+    }
+    lifecycle::own()?.unshelve(size.div_ceil(PAGE), align.div_ceil(PAGE))
 }
 
 /// Where the calling thread keeps its ring of events; `None` for a thread without a cache.
@@ -303,6 +323,7 @@ impl ThreadCache {
             account: Account::new(),
             outbox: Outbox::new(),
             old_bytes: Cell::new(0),
+            shelf: Shelf::new(),
             arena: Cell::new(0),
             lender: Cell::new(None),
             ring: Cell::new(None),
@@ -446,6 +467,7 @@ impl ThreadCache {
             self.counters.held[class.index()].sub(self.counters.held[class.index()].get());
         }
         self.old_bytes.set(0);
+        self.shelf.abandon();
         self.forget_account();
         self.outbox.abandon();
     }

@@ -204,6 +204,7 @@ impl ThreadCache {
             }
             self.busy[class.index()].set(false);
         }
+        self.clear_idle_shelf();
         // What was settled and belongs to others is there, too.
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut pages = {
@@ -236,6 +237,7 @@ impl ThreadCache {
     /// Gives away everything that the thread holds.
     pub(super) fn empty_out(&'static self) {
         SizeClass::all().for_each(|class| self.settle_magazine(class));
+        self.clear_shelf();
         self.return_reserve();
         self.outbox.drain().for_each(|parcel| self.send(parcel));
         let mut slabs = self.slabs.lock();

@@ -1,0 +1,174 @@
+//! The shelf: the medium blocks that a thread freed last, as they are, for its next requests of the same lengths.
+//!
+//! To the arena a block on a shelf is one in use, which nobody joins with its neighbours: taking and putting need no lock. Its descriptor says
+//! that it is shelved, so that it is known to be free: to whoever frees it twice, and to whoever counts.
+//! Only the thread that has the cache touches its shelf. What lies there counts towards what the thread may have at hand, and goes to the
+//! arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, and when the thread ends.
+
+use super::ThreadCache;
+use crate::arena::{ARENAS, PAGE, Recent, Run, Spot};
+use crate::options::OPTIONS;
+use crate::sync::Cell;
+use core::ptr::NonNull;
+
+/// How many blocks a shelf has room for.
+const ROOM: usize = 4;
+/// How many bytes, in all.
+pub(super) const MOST: usize = 256 << 10;
+
+pub(super) struct Shelf {
+    runs: Recent<ROOM>,
+    bytes: Cell<usize>,
+    /// Whether anything was put or taken since the last housekeeping.
+    used: Cell<bool>,
+}
+
+impl Shelf {
+    /// All of it is zeroes.
+    pub(super) const fn new() -> Self {
+        Self { runs: Recent::new(), bytes: Cell::new(0), used: Cell::new(false) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Leaves what lies there where it is, in the child of a `fork`, for a thread that is not there.
+    pub(super) fn abandon(&self) {
+        while self.runs.pop().is_some() {}
+        self.bytes.set(0);
+    }
+}
+
+impl ThreadCache {
+    /// Keeps a medium block that is being freed; `false` if it has to go to its arena.
+    #[inline(always)]
+    pub(super) fn shelve(&'static self, run: &'static Run) -> bool {
+        let (shelf, bytes) = (&self.shelf, run.pages() * PAGE);
+        if bytes > MOST || OPTIONS.purge_delay_ms() == 0 {
+            return false;
+        }
+        if shelf.runs.is_full() || shelf.bytes.get() + bytes > MOST {
+            self.clear_shelf();
+        }
+        if !self.may_hold(bytes) {
+            return false;
+        }
+        run.set_shelved(true);
+        shelf.runs.push(run);
+        shelf.bytes.set(shelf.bytes.get() + bytes);
+        shelf.used.set(true);
+        self.tick();
+        true
+    }
+
+    /// Takes a block of just so many pages, at a multiple of `align` (a power of two) pages.
+    #[inline(always)]
+    pub(super) fn unshelve(&self, pages: usize, align: usize) -> Option<NonNull<u8>> {
+        let spot = self.shelf.runs.take(pages, align)?;
+        self.shelf.used.set(true);
+        self.remove(spot);
+        Some(spot.start())
+    }
+
+    /// Gives all that lies there to the arenas.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn clear_shelf(&self) {
+        while let Some(run) = self.shelf.runs.pop() {
+            let spot = Spot::of(run);
+            self.remove(spot);
+            let freed = ARENAS.free_medium(spot.start());
+            debug_assert!(freed.is_ok(), "what is shelved is a medium block");
+        }
+    }
+
+    /// As [`Self::clear_shelf`], unless it was used since this was asked last.
+    pub(super) fn clear_idle_shelf(&self) {
+        if !self.shelf.used.replace(false) {
+            self.clear_shelf();
+        }
+    }
+
+    fn remove(&self, spot: Spot) {
+        spot.run().set_shelved(false);
+        self.shelf.bytes.set(self.shelf.bytes.get() - spot.run().pages() * PAGE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::medium_at;
+    use crate::heap;
+    use std::vec::Vec;
+
+    fn take(size: usize) -> NonNull<u8> {
+        NonNull::new(heap::allocate_c(size)).expect("there is memory")
+    }
+
+    fn free(block: NonNull<u8>) {
+        // SAFETY: the block was taken, and is given up.
+        unsafe { heap::free(block.as_ptr()) };
+    }
+
+    /// Runs `f` in a thread of its own, whose shelf is empty.
+    fn apart(f: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(f);
+        });
+    }
+
+    fn shelf() -> &'static Shelf {
+        &super::super::lifecycle::own().expect("the thread has a cache").shelf
+    }
+
+    #[test]
+    fn the_block_freed_last_of_just_that_length_is_handed_out_again() {
+        apart(|| {
+            let [a, b, c] = [40_000, 40_000, 50_000].map(take);
+            [a, b, c].map(free);
+            assert_eq!(shelf().bytes(), 2 * (40 << 10) + (52 << 10));
+            assert_eq!(take(39_000), b);
+            assert_eq!(take(49_200), c);
+            assert_eq!(take(40_960), a);
+            assert_eq!(shelf().bytes(), 0);
+            [a, b, c].map(free);
+        });
+    }
+
+    #[test]
+    fn it_keeps_a_few_blocks_and_bytes_and_nothing_once_it_is_idle() {
+        apart(|| {
+            for (size, count) in [(40_000, ROOM + 1), (200_000, 2), (MOST, 2)] {
+                let blocks: Vec<_> = (0..count).map(|_| take(size)).collect();
+                for block in blocks {
+                    free(block);
+                    assert!(shelf().bytes() <= MOST);
+                }
+                assert!(medium_at(take(size)).is_some_and(|run| !run.is_shelved()));
+            }
+            let cache = super::super::lifecycle::own().unwrap();
+            free(take(40_000));
+            cache.clear_idle_shelf();
+            assert!(shelf().bytes() > 0, "it was used since");
+            cache.clear_idle_shelf();
+            assert_eq!(shelf().bytes(), 0);
+            free(take(MOST + 1));
+            assert_eq!(shelf().bytes(), 0, "that is too long");
+        });
+    }
+
+    #[test]
+    fn alignment_is_heeded() {
+        apart(|| {
+            let aligned = |align| NonNull::new(heap::allocate_aligned(40_000, align)).expect("there is memory");
+            let blocks: Vec<_> = (0..ROOM).map(|_| take(40_000)).collect();
+            blocks.iter().copied().for_each(free);
+            let wide = aligned(64 << 10);
+            assert!(wide.addr().get().is_multiple_of(64 << 10));
+            free(wide);
+            assert_eq!(aligned(64 << 10), wide);
+        });
+    }
+}
