@@ -37,6 +37,7 @@ macro_rules! cases {
 cases! {
     it_is_there_when_there_is_something_to_return_and_not_before;
     an_idle_process_returns_what_is_free;
+    medium_blocks_go_back_though_nobody_calls_again;
     it_uses_no_time_while_there_is_nothing_to_do;
     a_child_has_one_of_its_own;
     so_has_a_child_of_a_process_without_a_block;

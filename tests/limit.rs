@@ -79,6 +79,22 @@ fn beyond_the_hard_limit_there_is_no_memory_and_the_heap_stays_usable() {
     assert_eq!(Blocks::of(2 * MIB).take(100 * MIB), 100 * MIB);
 }
 
+#[test]
+fn what_the_thread_has_on_its_shelf_serves_where_there_is_no_other_memory() {
+    let _alone = ONE_AT_A_TIME.lock();
+    terrace::set_option("limit", "64M").unwrap();
+    let (mut medium, mut small) = (Blocks::of(128 << 10), Blocks::of(100));
+    medium.take(usize::MAX);
+    let before = small.take(usize::MAX);
+    for block in [(); 2].map(|()| medium.held.pop().unwrap()) {
+        // SAFETY: the block is this test's and given up.
+        unsafe { Terrace.dealloc(block, medium.layout) };
+    }
+    let taken = small.take(usize::MAX) - before;
+    assert!(taken >= 200 << 10, "{taken} bytes of {} that were freed", 256 << 10);
+    terrace::set_option("limit", "0").unwrap();
+}
+
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 static KEPT: Mutex<Option<usize>> = Mutex::new(None);
 

@@ -145,7 +145,7 @@ pub enum Content {
     Slab(Slab),
     /// One block, with pages of its own.
     Medium,
-    /// Free pages that were used before and are kept for reuse until the purge delay is over.
+    /// Free pages that were used before and are kept for reuse: until the purge delay is over, or as long as a thread has them at hand.
     Dirty {
         /// How long they have been free, in milliseconds; unknown in a core file.
         #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -136,7 +136,10 @@ const BUGS: &[Bug] = &[
     Bug {
         name: "a thread in need drops what it does not use",
         file: "src/tcache/inbox.rs",
-        changes: &[("self.put_back(chains);", "if !BUG { self.put_back(chains); }")],
+        changes: &[(
+            "self.put_back(chains, taken.count() < Parcel::MANY);",
+            "if !BUG { self.put_back(chains, taken.count() < Parcel::MANY); }",
+        )],
         model: "what_a_thread_in_need_leaves_in_an_inbox_is_all_there_for_its_owner",
     },
     Bug {

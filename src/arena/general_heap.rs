@@ -60,7 +60,8 @@ pub(crate) struct Run {
     dirty: Cell<bool>,
     zeroed: Cell<bool>,
     /// 1 while a thread keeps the medium block on its shelf, so that it is free though its state says that it is not; else 0. Written by
-    /// the thread that has the block in its hands, read by others that ask what is where: `Relaxed`, since who is told late was late.
+    /// the thread that has the block in its hands, read by others that ask what is where: `Relaxed`, since who is told late was late. Two
+    /// threads that free a block at the same moment may both pass; that is found when the second gives it to the arena.
     shelved: AtomicU8,
 }
 

@@ -266,6 +266,17 @@ impl Arenas {
         }
     }
 
+    /// Frees a block that lay on a shelf; `false`, and no change, if it is none.
+    pub(crate) fn free_shelved(&self, run: &'static Run) -> bool {
+        let (spot, heap) = self.heap_of(Spot::of(run).start());
+        let is_shelved = run.state() == RunState::Medium && run.is_shelved();
+        if is_shelved {
+            run.set_shelved(false);
+            free_run(&heap, spot);
+        }
+        is_shelved
+    }
+
     /// What an address in a segment, but in no slab, is.
     pub(crate) fn page_use(&self, address: NonNull<u8>) -> PageUse {
         let (spot, _heap) = self.heap_of(address);
@@ -392,17 +403,14 @@ fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut 
     totals.headers += residency.bytes(0, HEADER_PAGES, true);
     for_each_run(segment, |page, run| {
         let bytes = run.pages() * PAGE;
-        match run.state() {
-            state @ (RunState::Free | RunState::Recent) => {
+        let state = if run.is_shelved() { RunState::Recent } else { run.state() };
+        match state {
+            RunState::Free | RunState::Recent => {
                 totals.free_runs += 1;
                 let touched = state == RunState::Recent || run.is_dirty();
                 let resident = residency.bytes(page, run.pages(), touched);
                 totals.free_dirty += resident;
                 totals.free_clean += bytes - resident;
-            }
-            RunState::Medium if run.is_shelved() => {
-                totals.free_runs += 1;
-                totals.free_dirty += residency.bytes(page, run.pages(), true);
             }
             RunState::Medium => {
                 totals.medium += bytes;

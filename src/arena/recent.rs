@@ -48,6 +48,10 @@ impl<const ROOM: usize> Recent<ROOM> {
         Some(spot)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Run> {
+        self.runs[..self.count.get()].iter().filter_map(Cell::get)
+    }
+
     pub(crate) fn contains(&self, run: &Run) -> bool {
         self.runs.iter().any(|place| place.get().is_some_and(|other| core::ptr::eq(other, run)))
     }

@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `push`: compare-and-swap of the head | `Release` on success | what the blocks' users wrote, and the links of the chain, are visible to whoever takes it |
 //! | `take_all`, `take_some`: swap with empty | `Acquire` | pairs with every push in the stack: each push is a read-modify-write of the same word, so the release sequences run on through the later ones |
-//! | `put_back`: compare-and-swap of empty | `Relaxed` | this thread has neither read nor written what it leaves; the pushes' release sequences run on through its swap and this |
+//! | `put_whole`: compare-and-swap of empty | `Relaxed` | this thread has neither read nor written what it leaves, else it pushes it; the pushes' release sequences run on through its swap and this |
 //!
 //! Nobody takes less than all by one step: what a thread leaves of it, it puts back. A push needs no more than that the head that it
 //! links to is the head, so it does not matter what came and went meanwhile: there is no ABA.
@@ -50,11 +50,11 @@ impl Inbox {
         if self.is_empty() {
             return Chains::EMPTY;
         }
-        self.take_whole()
+        Chains::of(self.take_whole())
     }
 
-    fn take_whole(&self) -> Chains {
-        Chains::of(Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire)))
+    fn take_whole(&self) -> Parcel {
+        Parcel(self.head.swap(Parcel::EMPTY.0, Ordering::Acquire))
     }
 
     /// Takes chains that hold at least so many blocks together, if so many wait, as one list; the rest stays.
@@ -62,23 +62,26 @@ impl Inbox {
         if self.waiting() < least {
             return None;
         }
-        let mut chains = self.take_whole();
+        let taken = self.take_whole();
+        let mut chains = Chains::of(taken);
         let list = List::join(|| chains.pop(), least)?;
-        self.put_back(chains);
+        self.put_back(chains, taken.count() < Parcel::MANY);
         Some(list)
     }
 
-    /// Puts back what was taken and not looked at.
-    fn put_back(&self, mut chains: Chains) {
-        let whole = chains.parcel().0;
-        if chains.head.is_some()
-            && self.head.compare_exchange(Parcel::EMPTY.0, whole, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            // Others have come meanwhile.
+    /// Puts back what was taken and, if it is `untouched`, not looked at.
+    fn put_back(&self, mut chains: Chains, untouched: bool) {
+        if chains.head.is_some() && !(untouched && self.put_whole(chains.parcel())) {
+            // Others have come meanwhile, or all heads were looked at.
             while let Some(chain) = chains.pop() {
                 self.push(chain);
             }
         }
+    }
+
+    /// Leaves all that was taken, if nothing has come since.
+    fn put_whole(&self, taken: Parcel) -> bool {
+        self.head.compare_exchange(Parcel::EMPTY.0, taken.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// How many blocks are waiting; 65,535 stands for more.

@@ -21,7 +21,10 @@
 //! A block in a magazine may belong to another cache's slab, which has changed hands since, or was taken in transit: handing it out is
 //! harmless, and on its way to a slab list the owner is looked at again, under the lock that every change of owner takes.
 //!
-//! A cache's magazines, old lists and outbox belong to one thread: the one whose slot holds the cache. Everything else in
+//! A medium block is no slab's. The thread that frees it may keep it on its shelf (`shelve`), and hand it out again (`unshelve`); else it is the
+//! arena's.
+//!
+//! A cache's magazines, old lists, shelf and outbox belong to one thread: the one whose slot holds the cache. Everything else in
 //! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
 
 mod allowance;
@@ -144,6 +147,10 @@ pub(crate) struct Ledger {
 // SAFETY: the thread's own part is touched only by the thread that has the cache (or, for a cache that no thread has, by
 // the one that claimed it); the rest is atomic or locked.
 unsafe impl Sync for ThreadCache {}
+
+// The two places that a chain may be in lie in one line.
+#[cfg(not(loom))]
+const _: () = assert!(offset_of!(ThreadCache, outbox).is_multiple_of(64));
 
 #[derive(Default)]
 struct OldList {
@@ -439,6 +446,7 @@ impl ThreadCache {
     /// Checks that the magazines and old lists of the calling thread's cache hold as many blocks as they count, each of the
     /// class. Panics otherwise.
     fn check_magazines(&self) {
+        self.shelf.check();
         let old = SizeClass::all().map(|class| self.old[class.index()].count.get() * class.block_size());
         assert_eq!(old.sum::<usize>(), self.old_bytes.get(), "old lists are miscounted");
         for class in SizeClass::all() {

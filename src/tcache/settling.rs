@@ -9,7 +9,7 @@ use super::paths::{freed_twice, known};
 use super::slab_sets::{Settled, SlabSets};
 use super::{CACHES, PURGER, ThreadCache, lifecycle};
 use crate::arena::{ARENAS, PAGE, slab_containing};
-use crate::block::{Chain, blocks_from};
+use crate::block::{Chain, Parcel, blocks_from};
 use crate::history;
 use crate::large::LARGE;
 use crate::options::OPTIONS;
@@ -99,7 +99,7 @@ impl ThreadCache {
     /// settles them.
     pub(super) fn receive(&'static self, class: SizeClass, chain: Chain) {
         let waiting = usize::from(self.inboxes[class.index()].push(chain));
-        if (waiting == usize::from(u16::MAX) || waiting * class.block_size() >= PILE_BYTES)
+        if (waiting == usize::from(Parcel::MANY) || waiting * class.block_size() >= PILE_BYTES)
             && let Some(mut slabs) = self.slabs.try_lock()
         {
             self.settle_arrivals(&mut slabs, class);

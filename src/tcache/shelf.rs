@@ -1,13 +1,15 @@
 //! The shelf: the medium blocks that a thread freed last, as they are, for its next requests of the same lengths.
 //!
 //! To the arena a block on a shelf is one in use, which nobody joins with its neighbours: taking and putting need no lock. Its descriptor says
-//! that it is shelved, so that it is known to be free: to whoever frees it twice, and to whoever counts.
+//! that it is shelved, so that it is known to be free: to whoever frees it once more, and to whoever counts.
 //! Only the thread that has the cache touches its shelf. What lies there counts towards what the thread may have at hand, and goes to the
-//! arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, and when the thread ends.
+//! arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, when the thread can have no more at
+//! hand or finds no memory elsewhere, and when it ends.
 
-use super::ThreadCache;
+use super::{CALLS_OF_A_RUN, PURGER, ThreadCache};
 use crate::arena::{ARENAS, PAGE, Recent, Run, Spot};
 use crate::options::OPTIONS;
+use crate::report::{self, Fault};
 use crate::sync::Cell;
 use core::ptr::NonNull;
 
@@ -33,9 +35,19 @@ impl Shelf {
         self.bytes.get()
     }
 
-    /// Leaves what lies there where it is, in the child of a `fork`, for a thread that is not there.
+    /// Checks that it holds as many bytes as it counts, all of them shelved. Panics otherwise.
+    pub(super) fn check(&self) {
+        assert!(self.runs.iter().all(Run::is_shelved), "a block on a shelf is not marked");
+        assert_eq!(self.runs.iter().map(Run::pages).sum::<usize>() * PAGE, self.bytes.get(), "a shelf is miscounted");
+    }
+
+    /// In the child of a `fork`, for a thread that is not there and may have been at work here: what is marked as shelved was free.
     pub(super) fn abandon(&self) {
-        while self.runs.pop().is_some() {}
+        while let Some(run) = self.runs.pop() {
+            if run.is_shelved() {
+                let _ = ARENAS.free_shelved(run);
+            }
+        }
         self.bytes.set(0);
     }
 }
@@ -45,29 +57,32 @@ impl ThreadCache {
     #[inline(always)]
     pub(super) fn shelve(&'static self, run: &'static Run) -> bool {
         let (shelf, bytes) = (&self.shelf, run.pages() * PAGE);
-        if bytes > MOST || OPTIONS.purge_delay_ms() == 0 {
+        if bytes > MOST {
             return false;
         }
-        if shelf.runs.is_full() || shelf.bytes.get() + bytes > MOST {
+        let is_kept = OPTIONS.purge_delay_ms() > 0;
+        if !is_kept || shelf.runs.is_full() || shelf.bytes.get() + bytes > MOST {
             self.clear_shelf();
         }
-        if !self.may_hold(bytes) {
+        if !is_kept || !self.may_hold(bytes) {
             return false;
         }
         run.set_shelved(true);
         shelf.runs.push(run);
         shelf.bytes.set(shelf.bytes.get() + bytes);
         shelf.used.set(true);
-        self.tick();
+        self.count_calls(CALLS_OF_A_RUN);
         true
     }
 
     /// Takes a block of just so many pages, at a multiple of `align` (a power of two) pages.
     #[inline(always)]
     pub(super) fn unshelve(&self, pages: usize, align: usize) -> Option<NonNull<u8>> {
-        let spot = self.shelf.runs.take(pages, align)?;
-        self.shelf.used.set(true);
-        self.remove(spot);
+        let shelf = &self.shelf;
+        let spot = shelf.runs.take(pages, align)?;
+        spot.run().set_shelved(false);
+        shelf.bytes.set(shelf.bytes.get() - pages * PAGE);
+        shelf.used.set(true);
         Some(spot.start())
     }
 
@@ -75,12 +90,16 @@ impl ThreadCache {
     #[cold]
     #[inline(never)]
     pub(super) fn clear_shelf(&self) {
-        while let Some(run) = self.shelf.runs.pop() {
-            let spot = Spot::of(run);
-            self.remove(spot);
-            let freed = ARENAS.free_medium(spot.start());
-            debug_assert!(freed.is_ok(), "what is shelved is a medium block");
+        let shelf = &self.shelf;
+        while let Some(run) = shelf.runs.pop() {
+            let bytes = run.pages() * PAGE;
+            shelf.bytes.set(shelf.bytes.get() - bytes);
+            if !ARENAS.free_shelved(run) {
+                // Two threads freed it at once.
+                report::harm_done("free", Spot::of(run).start().as_ptr(), Fault::Freed { size: bytes });
+            }
         }
+        PURGER.note();
     }
 
     /// As [`Self::clear_shelf`], unless it was used since this was asked last.
@@ -88,11 +107,6 @@ impl ThreadCache {
         if !self.shelf.used.replace(false) {
             self.clear_shelf();
         }
-    }
-
-    fn remove(&self, spot: Spot) {
-        spot.run().set_shelved(false);
-        self.shelf.bytes.set(self.shelf.bytes.get() - spot.run().pages() * PAGE);
     }
 }
 

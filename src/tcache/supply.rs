@@ -105,6 +105,7 @@ impl ThreadCache {
             .or_else(|| take(Growth::Allowed))
             .or_else(|| {
                 // The kernel is out of memory or addresses: it gets back all that is kept for later.
+                self.clear_shelf();
                 LARGE.purge(0);
                 ARENAS.purge(0, usize::MAX, true);
                 take(Growth::Allowed)

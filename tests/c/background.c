@@ -103,6 +103,25 @@ static void an_idle_process_returns_what_is_free(void) {
     for (int i = 0; i < BLOCKS; i++) CHECK(!blocks[i] || (blocks[i][0] == 1 && blocks[i][SIZE - 1] == 1), "block %d was changed", i);
 }
 
+static void medium_blocks_go_back_though_nobody_calls_again(void) {
+    enum { BLOCKS = 1000, SIZE = 60000 };
+    static void *blocks[BLOCKS];
+    put_something_there();
+    await_purger();
+    size_t base = resident();
+    for (int i = 0; i < BLOCKS; i++) {
+        CHECK((blocks[i] = malloc(hidden(SIZE))), "no memory");
+        memset(blocks[i], 1, SIZE);
+    }
+    // Meanwhile the purger falls asleep.
+    sleep_ms(1500);
+    CHECK(resident() > base + BLOCKS / 4 * 3 * (size_t)SIZE, "too soon");
+    for (int i = 0; i < BLOCKS; i++) free(blocks[i]);
+    size_t now = 0;
+    for (int i = 0; i < 1000 && (now = resident()) > base + MIB; i++) sleep_ms(10);
+    CHECK(now <= base + MIB, "%zu KiB are still held", (now - base) / KIB);
+}
+
 static void it_uses_no_time_while_there_is_nothing_to_do(void) {
     for (int round = 0; round < 2; round++) {
         size_t base = resident();
@@ -200,6 +219,7 @@ static void it_goes_when_the_option_is_switched_off_and_comes_again(void) {
 static const struct test_case CASES[] = {
     CASE(it_is_there_when_there_is_something_to_return_and_not_before),
     CASE(an_idle_process_returns_what_is_free),
+    CASE(medium_blocks_go_back_though_nobody_calls_again),
     CASE(it_uses_no_time_while_there_is_nothing_to_do),
     CASE(a_child_has_one_of_its_own),
     CASE(so_has_a_child_of_a_process_without_a_block),
