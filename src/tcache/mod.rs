@@ -148,10 +148,6 @@ pub(crate) struct Ledger {
 // the one that claimed it); the rest is atomic or locked.
 unsafe impl Sync for ThreadCache {}
 
-// The two places that a chain may be in lie in one line.
-#[cfg(not(loom))]
-const _: () = assert!(offset_of!(ThreadCache, outbox).is_multiple_of(64));
-
 #[derive(Default)]
 struct OldList {
     head: Cell<Option<BlockPtr>>,

@@ -75,6 +75,8 @@ struct Place {
     older: Cell<u16>,
 }
 
+// So that the two places of a chain lie in one line.
+#[repr(C, align(64))]
 pub(crate) struct Outbox {
     places: [Place; PLACES],
     /// The chain of each class that was begun last: the number of its place, counted from 1, or 0 for none. A chain is in the list of
