@@ -43,6 +43,14 @@ fn the_late_build_needs_no_static_storage() {
     assert!(dump.contains("FLAGS") && !dump.contains("STATIC_TLS"), "{dump}");
 }
 
+/// What a call pays for thread-local storage: an offset and a load, from static storage.
+#[test]
+fn the_usual_build_has_static_storage() {
+    let dump = Command::new("readelf").arg("-d").arg(library()).output().expect("readelf can be started");
+    let dump = String::from_utf8_lossy(&dump.stdout);
+    assert!(dump.contains("STATIC_TLS"), "{dump}");
+}
+
 #[test]
 fn caches_of_threads_that_end_are_taken_up_again() {
     for library in [late_library(), library()] {

@@ -11,7 +11,24 @@ fn the_report_follows_what_the_command_wrote() {
     let (before, report) = errors.split_once("terrace: the command, process ").expect(&errors);
     assert!(before.contains("--no-such-option"), "{errors}");
     assert!(report.lines().next().is_some_and(|heading| heading.ends_with(" (ls)")), "{errors}");
-    assert!(report.lines().count() > 2, "{errors}");
+    for field in [
+        "live",
+        "cached",
+        "metadata",
+        "held",
+        "resident",
+        "mapped",
+        "medium",
+        "large",
+        "remote",
+        "slow paths",
+        "system",
+    ] {
+        let line = report.lines().find(|line| line.starts_with(field));
+        assert!(line.is_some_and(|line| line.contains(|c: char| c.is_ascii_digit())), "no {field}: {errors}");
+    }
+    let resident = report.lines().find_map(|line| line.strip_prefix("resident")).expect(&errors);
+    assert!(resident.contains("MiB"), "{errors}");
 }
 
 #[test]
