@@ -4,7 +4,8 @@
 //! caches, the arenas, the large blocks, the books of the checks, the metadata), so that no slow path of another thread is under way. In the child
 //! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
-//! what a thread may hold, for each thread of the parent. Medium blocks that lay on their shelves are free in the child, too. A purger of the parent's is not there, and is made when one is wanted.
+//! what a thread may hold, for each thread of the parent. Medium blocks that lay on their shelves are free in the child, too. A
+//! purger of the parent's is not there, and is made when one is wanted.
 //!
 //! Handlers that the program registered before this library run after ours in the parent's preparation and before ours
 //! afterwards, and may allocate: the forking thread passes through the locks that it holds.

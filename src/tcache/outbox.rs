@@ -1,8 +1,9 @@
 //! The outbox: blocks of other caches' slabs that this thread has freed, gathered into chains before they go home.
 //!
-//! A small table of chains, each of one class for one owner, which has two places to be in. A block whose places are both taken sends
-//! the longer of the two chains off; so does a chain that reaches its limit. The rest leaves when the thread's housekeeping comes round, or the thread
-//! ends, unless the thread wants blocks of the class itself meanwhile: then it takes them back. Only the cache's own thread touches it.
+//! A small table of chains, each of one class for one owner, which has two places to be in. A block whose places are both taken
+//! sends the longer of the two chains off; so does a chain that reaches its limit. The rest leaves when the thread's
+//! housekeeping comes round, or the thread ends, unless the thread wants blocks of the class itself meanwhile: then it takes them
+//! back. Only the cache's own thread touches it.
 
 use super::magazine::List;
 use super::paths::cold_path;

@@ -1,10 +1,10 @@
 //! The shelf: the medium blocks that a thread freed last, as they are, for its next requests of the same lengths.
 //!
-//! To the arena a block on a shelf is one in use, which nobody joins with its neighbours: taking and putting need no lock. Its descriptor says
-//! that it is shelved, so that it is known to be free: to whoever frees it once more, and to whoever counts.
-//! Only the thread that has the cache touches its shelf. What lies there counts towards what the thread may have at hand, and goes to the
-//! arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, when the thread can have no more at
-//! hand or finds no memory elsewhere, and when it ends.
+//! To the arena a block on a shelf is one in use, which nobody joins with its neighbours: taking and putting need no lock. Its
+//! descriptor says that it is shelved, so that it is known to be free: to whoever frees it once more, and to whoever counts.
+//! Only the thread that has the cache touches its shelf. What lies there counts towards what the thread may have at hand, and goes
+//! to the arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, when the thread can
+//! have no more at hand or finds no memory elsewhere, and when it ends.
 
 use super::{CALLS_OF_A_RUN, PURGER, ThreadCache};
 use crate::arena::{ARENAS, PAGE, Recent, Run, Spot};
