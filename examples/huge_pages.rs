@@ -89,7 +89,7 @@ fn main() -> Result<(), String> {
     }
     set("huge_pages", "0")?;
     let mut plain = build();
-    println!("{} of {} MiB are in huge pages", huge_bytes() >> 20, 2 * BYTES >> 20);
+    println!("{} of {} MiB are in huge pages", huge_bytes() >> 20, (2 * BYTES) >> 20);
     let mut ratios = Vec::new();
     for _ in 0..TURNS {
         let (plain_ns, huge_ns);

@@ -208,7 +208,7 @@ fn broken_core_files_are_refused_in_a_sentence() {
     assert_eq!(
         refusal(&mut terrace(name)),
         format!(
-            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 3"
+            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 4"
         )
     );
     write_at(&places, 3);
