@@ -141,13 +141,13 @@ mod tests {
     fn the_block_freed_last_of_just_that_length_is_handed_out_again() {
         apart(|| {
             let [a, b, c] = [40_000, 40_000, 50_000].map(take);
-            [a, b, c].map(free);
+            [a, b, c].into_iter().for_each(free);
             assert_eq!(shelf().bytes(), 2 * (40 << 10) + (52 << 10));
             assert_eq!(take(39_000), b);
             assert_eq!(take(49_200), c);
             assert_eq!(take(40_960), a);
             assert_eq!(shelf().bytes(), 0);
-            [a, b, c].map(free);
+            [a, b, c].into_iter().for_each(free);
         });
     }
 

@@ -211,7 +211,7 @@ fn broken_core_files_are_refused_in_a_sentence() {
             "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 4"
         )
     );
-    write_at(&places, 3);
+    write_at(&places, 4);
     assert_eq!(figures(&look(name)), figures(&whole));
     write_at(&places.iter().map(|at| at + 4).collect::<Vec<_>>(), 7);
     let text = refusal(&mut terrace(name));
