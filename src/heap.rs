@@ -183,6 +183,7 @@ fn allocate_pages_for(size: usize, align: usize, caller: Caller) -> Option<Fresh
 #[inline(always)]
 pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh> {
     if size <= OPTIONS.mmap_threshold()
+        && align < MAX_RUN_ALIGN
         && let Some(start) = tcache::unshelve(size, align)
     {
         return Some(Fresh { start, zeroed: false });
