@@ -283,6 +283,7 @@ program!(forks, "forks.c", [], {
     fork_handlers_registered_before_the_library_can_allocate;
     a_fork_handler_can_wait_for_a_thread_that_allocates;
     children_free_what_resting_threads_of_the_parent_hold;
+    medium_blocks_that_a_resting_thread_had_at_hand_are_free_in_the_child;
 });
 
 program!(processes, "processes.c", [], {

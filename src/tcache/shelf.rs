@@ -44,9 +44,7 @@ impl Shelf {
     /// In the child of a `fork`, for a thread that is not there and may have been at work here: what is marked as shelved was free.
     pub(super) fn abandon(&self) {
         while let Some(run) = self.runs.pop() {
-            if run.is_shelved() {
-                let _ = ARENAS.free_shelved(run);
-            }
+            let _ = ARENAS.free_shelved(run);
         }
         self.bytes.set(0);
     }
@@ -91,6 +89,10 @@ impl ThreadCache {
     #[inline(never)]
     pub(super) fn clear_shelf(&self) {
         let shelf = &self.shelf;
+        if shelf.bytes.get() == 0 {
+            // Each turn of the housekeeping comes by: the purger is not to be woken for nothing.
+            return;
+        }
         while let Some(run) = shelf.runs.pop() {
             let bytes = run.pages() * PAGE;
             shelf.bytes.set(shelf.bytes.get() - bytes);

@@ -208,7 +208,7 @@ static void *thread_that_allocates_with_the_lock(void *argument) {
     uint64_t random = 5;
     while (!atomic_load(&stop)) {
         take_lock();
-        // Medium blocks: each takes a lock of an arena.
+        // Medium blocks of lengths that a thread seldom has at hand: most take a lock of an arena.
         for (int i = 0; i < 20; i++) free(malloc(hidden(40000 + next_random(&random) % 100000)));
         give_lock();
     }
@@ -258,6 +258,46 @@ static void children_free_what_resting_threads_of_the_parent_hold(void) {
     for (int i = 0; i < PLACES; i++) free_item(atomic_exchange(&places[i], NULL));
 }
 
+static void *thread_with_blocks_at_hand(void *argument) {
+    enum { BLOCKS = 4, SIZE = 60000 };
+    void *blocks[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        CHECK((blocks[i] = malloc(hidden(SIZE))), "no memory");
+        memset(blocks[i], 1, SIZE);
+    }
+    // Nothing of this comes to an arena: a thread keeps as many.
+    for (int i = 0; i < BLOCKS; i++) free(blocks[i]);
+    pthread_barrier_wait(&filled);
+    pthread_barrier_wait(&forked);
+    return argument;
+}
+
+static void medium_blocks_that_a_resting_thread_had_at_hand_are_free_in_the_child(void) {
+    pthread_barrier_init(&filled, NULL, THREADS + 1);
+    pthread_barrier_init(&forked, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&busy[i], NULL, thread_with_blocks_at_hand, NULL) == 0, "no thread");
+    }
+    pthread_barrier_wait(&filled);
+    // What this thread can return is returned, and to look takes memory the first time.
+    (void)resident();
+    malloc_trim(0);
+    pid_t child = fork();
+    CHECK(child >= 0, "no process");
+    if (child == 0) {
+        size_t before = resident();
+        malloc_trim(0);
+        size_t after = resident();
+        // 240 KiB of each thread; the child comes to have other pages meanwhile.
+        CHECK(after + THREADS * 120 * KIB <= before, "%zu KiB are resident, %zu were", after / KIB, before / KIB);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child failed: %d", status);
+    pthread_barrier_wait(&forked);
+    for (int i = 0; i < THREADS; i++) pthread_join(busy[i], NULL);
+}
+
 #define CASE(name) {#name, name}
 static const struct test_case CASES[] = {
     CASE(children_of_a_busy_process_have_a_whole_heap),
@@ -266,6 +306,7 @@ static const struct test_case CASES[] = {
     CASE(fork_handlers_registered_before_the_library_can_allocate),
     CASE(a_fork_handler_can_wait_for_a_thread_that_allocates),
     CASE(children_free_what_resting_threads_of_the_parent_hold),
+    CASE(medium_blocks_that_a_resting_thread_had_at_hand_are_free_in_the_child),
 };
 
 int main(int argc, char **argv) {
