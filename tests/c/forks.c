@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <sys/wait.h>
 
-enum { THREADS = 4, PLACES = 600, SECONDS_FOR_A_CHILD = 200 };
+enum { THREADS = 4, PLACES = 600, SECONDS_FOR_A_CHILD = 60 };
 
 struct item {
     size_t size;
@@ -217,7 +217,7 @@ static void *thread_that_allocates_with_the_lock(void *argument) {
 
 static void a_fork_handler_can_wait_for_a_thread_that_allocates(void) {
     pthread_atfork(take_lock, give_lock, give_lock);
-    alarm(SECONDS_FOR_A_CHILD);
+    alarm(3 * SECONDS_FOR_A_CHILD);
     CHECK(pthread_create(&busy[0], NULL, thread_that_allocates_with_the_lock, NULL) == 0, "no thread");
     for (int i = 0; i < 200; i++) fork_and_wait(1 + 6 * i);
     atomic_store(&stop, true);
