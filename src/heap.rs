@@ -85,6 +85,12 @@ pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
     }
 }
 
+/// `size` bytes aligned to `align`, a power of two of at least 16, if the calling thread has such a block at hand.
+#[inline(always)]
+pub(crate) fn allocate_aligned_at_hand(size: usize, align: usize) -> Option<NonNull<u8>> {
+    tcache::take_at_hand(SizeClass::by_table_aligned(size, align)?)
+}
+
 /// As [`allocate_layout`], for arguments that are not constant and not common.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]

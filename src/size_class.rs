@@ -98,6 +98,8 @@ impl SizeClass {
 
     /// The size of this class's blocks, in bytes.
     pub const fn block_size(self) -> usize {
+        // SAFETY: classes are made in this module alone, with numbers below COUNT.
+        unsafe { core::hint::assert_unchecked(self.index() < COUNT) };
         SIZES[self.index()] as usize * 8
     }
 
@@ -142,6 +144,17 @@ impl SizeClass {
         debug_assert!(size <= TABLE_MAX);
         // SAFETY: for a size of at most TABLE_MAX the index is at most TABLE_MAX / 8, below the table's length.
         unsafe { *TABLE.as_flattened().get_unchecked(size.wrapping_add(7) / 8) }
+    }
+
+    /// The class of `size` bytes aligned to `align`, a power of two of at least 16, if the table has it. The last byte of the
+    /// block is that of a multiple of the alignment, and the class of such a multiple is one itself.
+    #[inline(always)]
+    pub(crate) fn by_table_aligned(size: usize, align: usize) -> Option<Self> {
+        debug_assert!(align.is_power_of_two() && align >= C_ALIGN);
+        let last_byte = size.saturating_sub(1) | (align - 1);
+        // SAFETY: the table has an entry for each multiple of 16 up to TABLE_MAX.
+        (last_byte < TABLE_MAX && align <= MAX_SMALL_ALIGN)
+            .then(|| unsafe { TABLE.get_unchecked(last_byte / 16 + 1)[0] })
     }
 
     /// How many blocks of the class `bytes` hold, but at least `least` and at most `most`.
@@ -226,6 +239,16 @@ mod tests {
         for size in 0..=TABLE_MAX {
             assert_eq!(SizeClass::by_table(size), SizeClass::of(size).unwrap());
             assert_eq!(SizeClass::by_table_fine(size), SizeClass::of_layout(size, 8).unwrap());
+        }
+        for align in (4..=14).map(|shift| 1_usize << shift) {
+            for size in 0..=TABLE_MAX {
+                let exists = align <= MAX_SMALL_ALIGN && size.next_multiple_of(align) <= TABLE_MAX;
+                let class = SizeClass::of_layout(size, align).filter(|_| exists);
+                assert_eq!(SizeClass::by_table_aligned(size, align), class, "{size} aligned to {align}");
+            }
+            for size in [TABLE_MAX + 1, MAX_SMALL, isize::MAX as usize, usize::MAX] {
+                assert_eq!(SizeClass::by_table_aligned(size, align), None, "{size} aligned to {align}");
+            }
         }
         for size in 0..=BYTE_TABLE_MAX {
             assert_eq!(SizeClass::by_byte_table(size), SizeClass::of(size).unwrap());

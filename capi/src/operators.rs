@@ -84,7 +84,7 @@ macro_rules! throwing {
     )+};
     (@size $argument:ident) => { usize };
     (@at_hand $size:ident) => { c_face::malloc_at_hand($size) };
-    (@at_hand $size:ident, $align:ident) => { None::<ptr::NonNull<u8>> };
+    (@at_hand $size:ident, $align:ident) => { c_face::aligned_at_hand($align, $size) };
 }
 
 throwing! {

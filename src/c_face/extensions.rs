@@ -3,7 +3,7 @@
 //! Of the flags, alignment and zeroing have effect; the numbers of a thread cache and of an arena are ignored, since Terrace
 //! chooses both by itself.
 
-use super::{Caller, PTRDIFF_MAX, fail, malloc, realloc_for};
+use super::{Caller, PTRDIFF_MAX, aligned_alloc, fail, malloc, realloc_for};
 use crate::heap;
 use crate::size_class::{C_ALIGN, SizeClass};
 use crate::with_caller;
@@ -46,7 +46,7 @@ pub fn mallocx(size: usize, flags: i32) -> *mut u8 {
     match (zeroes(flags), align) {
         (true, _) => heap::allocate_zeroed(size, align, SizeClass::of_layout(size, align)),
         (false, C_ALIGN) => malloc(size),
-        (false, _) => heap::allocate_aligned(size, align),
+        (false, _) => aligned_alloc(align, size),
     }
 }
 

@@ -21,7 +21,7 @@ pub use tuning::{mallopt, set_option};
 
 use crate::heap;
 use crate::os;
-use crate::size_class::{C_ALIGN, SizeClass};
+use crate::size_class::C_ALIGN;
 use crate::tcache::{self, PURGER};
 use crate::{attended, report, statistics, with_caller};
 use core::ptr::{self, NonNull};
@@ -86,7 +86,7 @@ pub unsafe fn free(address: *mut u8) {
 /// `calloc`: `count` times `size` zeroed bytes. NULL and `ENOMEM` when the product overflows or there is no memory.
 pub fn calloc(count: usize, size: usize) -> *mut u8 {
     match count.checked_mul(size) {
-        Some(bytes) => heap::allocate_zeroed(bytes, C_ALIGN, SizeClass::of(bytes)),
+        Some(bytes) => heap::allocate_zeroed(bytes, C_ALIGN, heap::class_of_layout(bytes, C_ALIGN)),
         None => fail(libc::ENOMEM),
     }
 }
@@ -139,8 +139,24 @@ pub fn bytes_of_array(count: usize, size: usize) -> Option<usize> {
     bytes
 }
 
+/// `aligned_alloc`, if the calling thread has such a block at hand; see [`malloc_at_hand`].
+#[inline(always)]
+pub fn aligned_at_hand(align: usize, size: usize) -> Option<NonNull<u8>> {
+    if align.is_power_of_two() { heap::allocate_aligned_at_hand(size, align.max(C_ALIGN)) } else { None }
+}
+
 /// `aligned_alloc` and `memalign`: `size` bytes aligned to `align`. NULL and `EINVAL` when that is no power of two.
+#[inline(always)]
 pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
+    match aligned_at_hand(align, size) {
+        Some(block) => block.as_ptr(),
+        None => aligned_alloc_slow(align, size),
+    }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+fn aligned_alloc_slow(align: usize, size: usize) -> *mut u8 {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
@@ -153,7 +169,7 @@ pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
 /// As [`aligned_alloc`], for a call that came from there.
 pub fn aligned_alloc_for(align: usize, size: usize, caller: Caller) -> *mut u8 {
     if !align.is_power_of_two() || size > PTRDIFF_MAX.saturating_sub(align) {
-        return aligned_alloc(align, size);
+        return aligned_alloc_slow(align, size);
     }
     heap::allocate_for(size, align.max(C_ALIGN), caller)
 }
@@ -167,7 +183,12 @@ pub unsafe fn posix_memalign(place: *mut *mut u8, align: usize, size: usize) -> 
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut u8>()) {
         return libc::EINVAL;
     }
-    posix_memalign_slow(place, align, size)
+    let Some(block) = aligned_at_hand(align, size) else {
+        return posix_memalign_slow(place, align, size);
+    };
+    // SAFETY: the caller gave a place that is valid for a write.
+    unsafe { place.write(block.as_ptr()) };
+    0
 }
 
 with_caller! {

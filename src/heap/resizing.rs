@@ -3,13 +3,13 @@
 use super::{
     Block, Fresh, allocate_c, allocate_for, allocate_layout, class_of_layout, find, free, look_up, size_found, start_of,
 };
-use crate::arena::{ARENAS, MAX_RUN_PAGES, PAGE};
+use crate::arena::{self, ARENAS, MAX_RUN_PAGES, PAGE};
 use crate::attended::{self, Caller};
 use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
-use crate::size_class::{C_ALIGN, SizeClass};
-use crate::tcache::PURGER;
+use crate::size_class::{C_ALIGN, MIN_BLOCK, SizeClass};
+use crate::tcache::{self, PURGER};
 use crate::with_caller;
 use core::ptr::{self, NonNull};
 
@@ -57,10 +57,51 @@ extern "C" fn reallocate_c_from(start: NonNull<u8>, size: usize, frame: usize, r
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 unsafe fn reallocate_c_unattended(start: NonNull<u8>, size: usize) -> *mut u8 {
+    match small_at_hand(start) {
+        Some(class) if small_stays(class, size) => start.as_ptr(),
+        // SAFETY: the caller's promise.
+        Some(class) => unsafe { reallocate_small(start, class, size) },
+        // SAFETY: the caller's promise.
+        None => unsafe { reallocate_c_otherwise(start, size) },
+    }
+}
+
+/// Moves a small block.
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+unsafe fn reallocate_small(start: NonNull<u8>, class: SizeClass, size: usize) -> *mut u8 {
+    // SAFETY: what moved is freed, which the caller gives up.
+    let release = |old: NonNull<u8>| unsafe { free(old.as_ptr()) };
+    // SAFETY: the caller's promise.
+    unsafe { move_or_keep(start, class.block_size(), size, || allocate_c(size), release) }
+}
+
+#[inline(never)]
+unsafe fn reallocate_c_otherwise(start: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: what moved is freed, which the caller gives up.
     let release = |old: NonNull<u8>| unsafe { free(old.as_ptr()) };
     // SAFETY: the caller's promise.
     unsafe { reallocate_c_plainly(start, size, || allocate_c(size), release) }
+}
+
+/// The class of a block in the first slice of its slab, where most small ones lie. `None` says nothing: the address may be any.
+#[inline(always)]
+fn small_at_hand(start: NonNull<u8>) -> Option<SizeClass> {
+    let descriptor = arena::find_descriptor(start.as_ptr())?;
+    // SAFETY: it is the descriptor of the address's slice, in a segment.
+    if unsafe { !descriptor.starts_block(start) } {
+        return None;
+    }
+    // SAFETY: as above.
+    let slab = unsafe { descriptor.slab() };
+    (!tcache::was_just_freed(slab, start)).then(|| slab.class())
+}
+
+/// Whether a small block is at least half used by so many bytes, or as small as any that holds them: it stays where it is.
+#[inline(always)]
+fn small_stays(class: SizeClass, size: usize) -> bool {
+    let has = class.block_size();
+    size <= has && (size > has / 2 || has == MIN_BLOCK)
 }
 
 /// Changes the size of a C block; `anew` allocates the block that it moves to, and `release` frees the one that it had.
@@ -76,11 +117,7 @@ unsafe fn reallocate_c_plainly(
         return ptr::null_mut();
     };
     let stays = match block {
-        // A block that is at least half used stays where it is.
-        Block::Small(class) => {
-            let half_used = size <= class.block_size() && size > class.block_size() / 2;
-            half_used || class_of_layout(size, C_ALIGN) == Some(class)
-        }
+        Block::Small(class) => small_stays(class, size),
         Block::Medium(_) | Block::Large(_) => SizeClass::of(size).is_none() && fits_in_place(&block, start, size),
     };
     if stays {
@@ -91,13 +128,26 @@ unsafe fn reallocate_c_plainly(
     {
         return moved.as_ptr();
     }
+    // SAFETY: the caller's promise.
+    unsafe { move_or_keep(start, block.usable_size(), size, anew, release) }
+}
+
+/// Moves a C block of `usable` bytes to one for `size`.
+#[inline(always)]
+unsafe fn move_or_keep(
+    start: NonNull<u8>,
+    usable: usize,
+    size: usize,
+    anew: impl FnOnce() -> *mut u8,
+    release: impl FnOnce(NonNull<u8>),
+) -> *mut u8 {
     let new = anew();
-    if new.is_null() && size <= block.usable_size() {
+    if new.is_null() && size <= usable {
         // There is no memory for a smaller block; the one there is will do.
         return start.as_ptr();
     }
     // SAFETY: both blocks are the caller's, the new one of at least `size` bytes.
-    unsafe { move_block(start, new, block.usable_size().min(size), release) }
+    unsafe { move_block(start, new, usable.min(size), release) }
 }
 
 /// Changes the size of a Rust block; as for [`reallocate_c`], but a block stays where it is only if it is what a new
