@@ -124,12 +124,11 @@ impl SlabSets {
     }
 
     /// Whether so much of a class is free that its blocks should come from the fullest slabs: more than a slab's worth, and
-    /// more than a quarter of what is out. A slab's worth is what a class keeps in any case; the quarter was chosen on the program
-    /// of decision 11 alone.
+    /// more than a sixteenth of what is out. A slab's worth is what a class keeps in any case; for the sixteenth see decision 22.
     pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
         let ClassSlabs { holdings, pending, .. } = &self.classes[class.index()];
         let free = holdings.listed + pending.blocks;
-        free > capacity_for(class) && free > holdings.out / 4
+        free > capacity_for(class) && free > holdings.out / 16
     }
 
     /// Gives a list of up to `most` blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
