@@ -7,8 +7,9 @@
 //! the heap takes anew, spare nothing.
 
 use super::general_heap::{RunState, Spot};
+use super::residency::Residency;
 use super::segment::{HEADER_PAGES, PAGE, PAGES, PAGES_PER_SLICE, Segment};
-use super::{Arena, Arenas, Heap, Residency, for_each_run};
+use super::{Arena, Arenas, Heap};
 use crate::options::OPTIONS;
 use crate::os;
 use crate::sync::{Cell, Counter};
@@ -84,7 +85,7 @@ pub(super) fn slab_keeps(slab_start: NonNull<u8>, slices: usize, free_pages: usi
 /// The pages of free runs in each half.
 fn free_pages(segment: &'static Segment) -> [usize; HALVES] {
     let mut free = [0; HALVES];
-    for_each_run(segment, |page, run| {
+    segment.for_each_run(|page, run| {
         if matches!(run.state(), RunState::Free | RunState::Recent) {
             let end = page + run.pages();
             free[0] += end.min(HALF_PAGES).saturating_sub(page);

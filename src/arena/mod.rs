@@ -11,20 +11,21 @@ mod general_heap;
 mod huge;
 mod length_index;
 mod recent;
+mod residency;
 mod segment;
 mod segment_map;
 mod slab;
 mod source;
+mod totals;
 mod treap;
 
 pub(crate) use general_heap::{Run, RunState, Spot};
 pub(crate) use recent::Recent;
-pub(crate) use segment::{
-    Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, Segment, slab_containing, slice_index,
-};
+pub(crate) use segment::{Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, Segment, slab_containing, slice_index};
 pub(crate) use segment_map::SEGMENTS;
 pub(crate) use slab::{AgingList, Owner, Place, Slab, capacity_for, slices_for};
 pub(crate) use source::Source;
+pub(crate) use totals::ArenaTotals;
 pub(crate) use treap::Treap;
 
 use crate::layout::ArenasLayout;
@@ -129,24 +130,6 @@ pub(crate) enum PageUse {
     InsideMedium { size: usize, offset: usize },
     /// In free pages, or in the segment's own tables.
     Nothing,
-}
-
-/// What the arenas hold, in bytes.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct ArenaTotals {
-    pub(crate) mapped: usize,
-    /// Segments' tables, as far as they are in memory.
-    pub(crate) headers: usize,
-    /// Free runs, as far as they are in memory.
-    pub(crate) free_dirty: usize,
-    pub(crate) free_clean: usize,
-    /// Uncarved parts of slabs, as far as they are in memory.
-    pub(crate) uncarved: usize,
-    pub(crate) free_runs: usize,
-    pub(crate) medium: usize,
-    pub(crate) medium_blocks: usize,
-    pub(crate) slabs: usize,
-    pub(crate) segments: usize,
 }
 
 impl Arenas {
@@ -350,40 +333,6 @@ impl Arenas {
         (spot, self.arenas[arena].heap.lock())
     }
 
-    /// What each arena that has segments holds, and its number.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, ArenaTotals)> {
-        let used = self.arenas.iter().enumerate().filter(|(_, arena)| arena.segments.get() > 0);
-        used.map(|(number, arena)| {
-            let mut totals = ArenaTotals::default();
-            arena.add_to(&mut totals, &mut |_| {});
-            (number, totals)
-        })
-    }
-
-    /// Adds up what all arenas hold; calls `visit` for each slab, with its arena's lock held.
-    pub(crate) fn totals(&self, mut visit: impl FnMut(&'static Slab)) -> ArenaTotals {
-        let mut totals = ArenaTotals::default();
-        self.used().for_each(|arena| arena.add_to(&mut totals, &mut visit));
-        totals
-    }
-
-    /// Checks the runs of every segment and calls `check` for each slab. Panics where a structure is not whole.
-    pub(crate) fn check(&self, mut check: impl FnMut(&'static Slab)) {
-        for arena in self.used() {
-            let heap = arena.heap.lock();
-            let mut free = 0;
-            for segment in heap.segments() {
-                free += heap.general.check_segment(segment);
-                for_each_run(segment, |page, run| {
-                    if run.state() == RunState::Slab {
-                        check(segment.slab(page / PAGES_PER_SLICE));
-                    }
-                });
-            }
-            assert_eq!(free, heap.general.free_pages.get(), "free pages are miscounted");
-        }
-    }
-
     /// The locks, in the order in which `fork` takes them.
     pub(crate) fn lock_for_fork(&self) {
         self.arenas.iter().for_each(|arena| arena.heap.lock_for_fork());
@@ -395,69 +344,6 @@ impl Arenas {
 
     pub(crate) fn renew_in_child(&self) {
         self.arenas.iter().for_each(|arena| arena.heap.renew_in_child());
-    }
-}
-
-fn add_segment(segment: &'static Segment, totals: &mut ArenaTotals, visit: &mut impl FnMut(&'static Slab)) {
-    let residency = Residency::of(segment);
-    totals.headers += residency.bytes(0, HEADER_PAGES, true);
-    for_each_run(segment, |page, run| {
-        let bytes = run.pages() * PAGE;
-        let state = if run.is_shelved() { RunState::Recent } else { run.state() };
-        match state {
-            RunState::Free | RunState::Recent => {
-                totals.free_runs += 1;
-                let touched = state == RunState::Recent || run.is_dirty();
-                let resident = residency.bytes(page, run.pages(), touched);
-                totals.free_dirty += resident;
-                totals.free_clean += bytes - resident;
-            }
-            RunState::Medium => {
-                totals.medium += bytes;
-                totals.medium_blocks += 1;
-            }
-            RunState::Slab => {
-                totals.slabs += bytes;
-                let slab = segment.slab(page / PAGES_PER_SLICE);
-                let carved = slab.carved_pages();
-                totals.uncarved += residency.bytes(page + carved, run.pages() - carved, false);
-                visit(slab);
-            }
-            RunState::Inner => unreachable!("a run begins where the last one ends"),
-        }
-    });
-}
-
-fn for_each_run(segment: &'static Segment, mut f: impl FnMut(usize, &'static Run)) {
-    let mut page = HEADER_PAGES;
-    while page < PAGES {
-        let run = &segment.runs[page];
-        f(page, run);
-        page += run.pages();
-    }
-}
-
-/// Which pages of a segment are in memory.
-struct Residency {
-    /// A byte for each of the kernel's pages; `None` where the kernel does not tell.
-    pages: Option<[u8; PAGES]>,
-}
-
-impl Residency {
-    fn of(segment: &Segment) -> Self {
-        let mut pages = [0; PAGES];
-        Self { pages: os::residency(segment.start(), SEGMENT_SIZE, &mut pages).then_some(pages) }
-    }
-
-    /// Bytes in memory of so many pages from a page on; all of them or none, as `otherwise` says, where that is not known.
-    fn bytes(&self, first: usize, pages: usize, otherwise: bool) -> usize {
-        let unit = os::page_size() / PAGE;
-        let count = match &self.pages {
-            Some(known) => (first..first + pages).filter(|page| known[page / unit] & 1 != 0).count(),
-            None if otherwise => pages,
-            None => 0,
-        };
-        count * PAGE
     }
 }
 
@@ -507,15 +393,6 @@ impl Arena {
             looked: Cell::new(0),
         };
         Self { heap: Mutex::new(heap), segments: Counter::new() }
-    }
-
-    fn add_to(&self, totals: &mut ArenaTotals, visit: &mut impl FnMut(&'static Slab)) {
-        let heap = self.heap.lock();
-        for segment in heap.segments() {
-            totals.segments += 1;
-            totals.mapped += SEGMENT_SIZE;
-            add_segment(segment, totals, visit);
-        }
     }
 
     /// As `take`, unless the arena is busy.
@@ -620,6 +497,7 @@ impl Heap {
 
 #[cfg(test)]
 mod tests {
+    use super::segment::SEGMENT_SIZE;
     use super::*;
     use crate::size_class::SizeClass;
     use proptest::prelude::*;

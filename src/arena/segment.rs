@@ -77,6 +77,16 @@ impl Segment {
         slab: Slab::LAYOUT,
     };
 
+    /// Calls `f` for each run of pages, in their order, with the number of its first page.
+    pub(super) fn for_each_run(&'static self, mut f: impl FnMut(usize, &'static Run)) {
+        let mut page = HEADER_PAGES;
+        while page < PAGES {
+            let run = &self.runs[page];
+            f(page, run);
+            page += run.pages();
+        }
+    }
+
     /// # Safety
     /// `memory` must be a whole segment that was just mapped, aligned to its size and filled with zeroes, and must stay
     /// mapped as long as the result is used.
