@@ -21,7 +21,9 @@ mod treap;
 
 pub(crate) use general_heap::{Run, RunState, Spot};
 pub(crate) use recent::Recent;
-pub(crate) use segment::{Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, Segment, slab_containing, slice_index};
+pub(crate) use segment::{
+    Descriptor, MAX_RUN_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, Segment, slab_containing, slice_index,
+};
 pub(crate) use segment_map::SEGMENTS;
 pub(crate) use slab::{AgingList, Owner, Place, Slab, capacity_for, slices_for};
 pub(crate) use source::Source;
@@ -497,7 +499,6 @@ impl Heap {
 
 #[cfg(test)]
 mod tests {
-    use super::segment::SEGMENT_SIZE;
     use super::*;
     use crate::size_class::SizeClass;
     use proptest::prelude::*;

@@ -2,9 +2,9 @@
 
 use super::general_heap::RunState;
 use super::residency::Residency;
-use super::segment::{HEADER_PAGES, PAGE, PAGES_PER_SLICE, SEGMENT_SIZE, Segment};
+use super::segment::{HEADER_PAGES, PAGE, PAGES_PER_SLICE, Segment};
 use super::slab::Slab;
-use super::{Arena, Arenas};
+use super::{Arena, Arenas, SEGMENT_SIZE};
 
 /// What the arenas hold, in bytes.
 #[derive(Clone, Copy, Default, Debug)]
