@@ -2,18 +2,79 @@
 //!
 //! Whatever sequence of calls `proptest` finds, no two live blocks overlap, each is aligned and as large as it was asked
 //! for, holds what was written to it until it is freed, and zeroed blocks are zero; after every step the allocator's own
-//! structures are checked. Blocks are allocated, resized and freed by several threads, which are born and die meanwhile.
+//! structures are checked. Blocks are allocated, resized and freed by several threads, which are born and die meanwhile. Both faces
+//! have to pass: Rust's, which is told the layout of each block, and C's, which finds it out, and knows blocks of no bytes.
 
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::mpsc;
-use terrace::Terrace;
+use terrace::{Terrace, c_face};
+
+#[derive(Clone, Copy, Debug)]
+enum Face {
+    Rust,
+    C,
+}
+
+impl Face {
+    /// The layout that a block of so many bytes, so aligned, has. Rust has no blocks of no bytes; C aligns all to 16.
+    fn layout(self, size: usize, align: usize) -> Layout {
+        match self {
+            Face::Rust => Layout::from_size_align(size.max(1), align),
+            Face::C => Layout::from_size_align(size, align.max(16)),
+        }
+        .unwrap()
+    }
+
+    /// Allocates; also says whether the block is zeroed, which C cannot ask for with an alignment.
+    fn allocate(self, layout: Layout, zeroed: bool) -> (*mut u8, bool) {
+        let (size, align) = (layout.size(), layout.align());
+        match self {
+            // SAFETY: the layout's size is not zero.
+            Face::Rust if zeroed => (unsafe { Terrace.alloc_zeroed(layout) }, true),
+            // SAFETY: as above.
+            Face::Rust => (unsafe { Terrace.alloc(layout) }, false),
+            Face::C if align > 16 && zeroed => {
+                let mut start = std::ptr::null_mut();
+                // SAFETY: the place is valid for a write.
+                assert_eq!(unsafe { c_face::posix_memalign(&mut start, align, size) }, 0, "no memory for {layout:?}");
+                (start, false)
+            }
+            Face::C if align > 16 => (c_face::aligned_alloc(align, size), false),
+            Face::C if zeroed => (c_face::calloc(1, size), true),
+            Face::C => (c_face::malloc(size), false),
+        }
+    }
+
+    /// # Safety
+    /// The block is live and of this layout, and given up; in C, the size is not 0.
+    unsafe fn reallocate(self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        match self {
+            // SAFETY: the caller's promise; the layout's size was not zero either.
+            Face::Rust => unsafe { Terrace.realloc(start, layout, size) },
+            // SAFETY: the caller's promise.
+            Face::C => unsafe { c_face::realloc(start, size) },
+        }
+    }
+
+    /// # Safety
+    /// The block is live and of this layout, and given up.
+    unsafe fn free(self, start: *mut u8, layout: Layout) {
+        match self {
+            // SAFETY: the caller's promise.
+            Face::Rust => unsafe { Terrace.dealloc(start, layout) },
+            // SAFETY: the caller's promise.
+            Face::C => unsafe { c_face::free(start) },
+        }
+    }
+}
 
 /// A live block, as the oracle knows it.
 #[derive(Debug)]
 struct Shadow {
+    face: Face,
     start: *mut u8,
     layout: Layout,
     seed: u8,
@@ -99,8 +160,8 @@ enum Step {
 /// Sizes of all regimes, with their boundaries; large ones rarely.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
-        40 => 1_usize..600,
-        20 => 1_usize..40_000,
+        40 => 0_usize..600,
+        20 => 0_usize..40_000,
         6 => (5_u32..26, -1_isize..2).prop_map(|(shift, off)| (1_usize << shift).wrapping_add_signed(off)),
         4 => 32_000_usize..1_100_000,
         1 => 1_000_000_usize..(64 << 20),
@@ -121,18 +182,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn allocate(oracle: &Mutex<Oracle>, layout: Layout, zeroed: bool, seed: u8) -> Shadow {
-    let start = if zeroed {
-        // SAFETY: the layout's size is not zero.
-        unsafe { Terrace.alloc_zeroed(layout) }
-    } else {
-        // SAFETY: as above.
-        unsafe { Terrace.alloc(layout) }
-    };
+fn face() -> impl Strategy<Value = Face> {
+    prop_oneof![Just(Face::Rust), Just(Face::C)]
+}
+
+fn allocate(oracle: &Mutex<Oracle>, face: Face, layout: Layout, zeroed: bool, seed: u8) -> Shadow {
+    let (start, zeroed) = face.allocate(layout, zeroed);
     assert!(!start.is_null(), "no memory for {layout:?}");
     assert!(start.addr().is_multiple_of(layout.align()), "{start:p} is not aligned for {layout:?}");
     oracle.lock().unwrap().enter(start, layout.size());
-    let shadow = Shadow { start, layout, seed };
+    let shadow = Shadow { face, start, layout, seed };
     if zeroed {
         for offset in shadow.marked() {
             // SAFETY: the offset is below the block's size.
@@ -148,16 +207,26 @@ fn allocate(oracle: &Mutex<Oracle>, layout: Layout, zeroed: bool, seed: u8) -> S
 fn free(oracle: &Mutex<Oracle>, shadow: Shadow) {
     shadow.check(usize::MAX);
     oracle.lock().unwrap().leave(shadow.start);
+    if matches!(shadow.face, Face::C) {
+        assert!(c_face::malloc_usable_size(shadow.start) >= shadow.layout.size(), "{shadow:?} is too short");
+    }
     // SAFETY: the block is live, of this layout, and given up here.
-    unsafe { Terrace.dealloc(shadow.start, shadow.layout) };
+    unsafe { shadow.face.free(shadow.start, shadow.layout) };
 }
 
-fn resize(oracle: &Mutex<Oracle>, shadow: Shadow, size: usize) -> Shadow {
-    let new_layout = Layout::from_size_align(size, shadow.layout.align()).unwrap();
+/// In C, a block keeps no alignment but the usual one, and one that is to have no bytes is freed: `None`.
+fn resize(oracle: &Mutex<Oracle>, shadow: Shadow, size: usize) -> Option<Shadow> {
+    let align = if matches!(shadow.face, Face::C) { 16 } else { shadow.layout.align() };
+    let new_layout = shadow.face.layout(size, align);
+    let size = new_layout.size();
     let mut live = oracle.lock().unwrap();
     live.leave(shadow.start);
-    // SAFETY: the block is live and of this layout; the new size is not zero and does not overflow.
-    let start = unsafe { Terrace.realloc(shadow.start, shadow.layout, size) };
+    // SAFETY: the block is live and of this layout; Rust's new size is not zero and does not overflow.
+    let start = unsafe { shadow.face.reallocate(shadow.start, shadow.layout, size) };
+    if size == 0 {
+        assert!(start.is_null(), "{shadow:?} was freed");
+        return None;
+    }
     assert!(!start.is_null() && start.addr().is_multiple_of(new_layout.align()));
     live.enter(start, size);
     drop(live);
@@ -166,27 +235,26 @@ fn resize(oracle: &Mutex<Oracle>, shadow: Shadow, size: usize) -> Shadow {
     moved.check(size.min(moved.layout.size()));
     let resized = Shadow { layout: new_layout, seed: moved.seed.wrapping_add(1), ..moved };
     resized.write();
-    resized
+    Some(resized)
 }
 
 /// Runs the steps on one thread; blocks to be freed elsewhere go into `outgoing`, and what `incoming` holds is freed here.
 fn run(
     oracle: &Mutex<Oracle>,
+    face: Face,
     steps: &[Step],
     outgoing: &mpsc::Sender<Shadow>,
     incoming: Option<&mpsc::Receiver<Shadow>>,
-    verify: bool,
 ) {
     let mut live: Vec<Shadow> = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         match step {
             Step::Allocate { size, align, zeroed } => {
-                let layout = Layout::from_size_align(*size, *align).unwrap();
-                live.push(allocate(oracle, layout, *zeroed, number as u8));
+                live.push(allocate(oracle, face, face.layout(*size, *align), *zeroed, number as u8));
             }
             Step::Resize { which, size } if !live.is_empty() => {
                 let shadow = live.swap_remove(which.index(live.len()));
-                live.push(resize(oracle, shadow, *size));
+                live.extend(resize(oracle, shadow, *size));
             }
             Step::Free { which } if !live.is_empty() => free(oracle, live.swap_remove(which.index(live.len()))),
             Step::Send { which } if !live.is_empty() => {
@@ -198,7 +266,7 @@ fn run(
         if let Some(incoming) = incoming {
             incoming.try_iter().for_each(|shadow| free(oracle, shadow));
         }
-        if verify {
+        if cfg!(debug_assertions) {
             terrace::verify();
         }
     }
@@ -206,13 +274,13 @@ fn run(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn one_thread_gets_disjoint_blocks_that_keep_their_contents(steps in prop::collection::vec(step(), 1..120)) {
+    fn one_thread_gets_disjoint_blocks_that_keep_their_contents(steps in prop::collection::vec(step(), 1..120), face in face()) {
         let oracle = Mutex::new(Oracle::default());
         let (sender, receiver) = mpsc::channel();
-        run(&oracle, &steps, &sender, Some(&receiver), cfg!(debug_assertions));
+        run(&oracle, face, &steps, &sender, Some(&receiver));
         receiver.try_iter().for_each(|shadow| free(&oracle, shadow));
         terrace::verify();
         prop_assert!(oracle.into_inner().unwrap().live.is_empty());
@@ -220,16 +288,16 @@ proptest! {
 
     #[test]
     fn threads_that_free_each_others_blocks_and_die_lose_none(
-        programs in prop::collection::vec(prop::collection::vec(step(), 1..60), 2..5)
+        programs in prop::collection::vec((face(), prop::collection::vec(step(), 1..60)), 2..5)
     ) {
         let oracle = Mutex::new(Oracle::default());
         let (sender, receiver) = mpsc::channel();
         let receiver = Mutex::new(receiver);
         std::thread::scope(|scope| {
-            for steps in &programs {
+            for (face, steps) in &programs {
                 let (sender, oracle, receiver) = (sender.clone(), &oracle, &receiver);
                 scope.spawn(move || {
-                    run(oracle, steps, &sender, None, false);
+                    run(oracle, *face, steps, &sender, None);
                     // Others' blocks, some of them of threads that have ended by now.
                     let sent: Vec<Shadow> = receiver.lock().unwrap().try_iter().collect();
                     sent.into_iter().for_each(|shadow| free(oracle, shadow));
