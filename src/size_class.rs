@@ -98,7 +98,7 @@ impl SizeClass {
 
     /// The size of this class's blocks, in bytes.
     pub const fn block_size(self) -> usize {
-        // SAFETY: classes are made in this module alone, with numbers below COUNT.
+        // SAFETY: classes are made in this module alone, with numbers below COUNT, or are zeroes of fresh descriptors, which is one.
         unsafe { core::hint::assert_unchecked(self.index() < COUNT) };
         SIZES[self.index()] as usize * 8
     }

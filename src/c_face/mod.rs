@@ -50,7 +50,8 @@ pub fn start(on_error: extern "C" fn()) {
     PURGER.prepare_exit();
 }
 
-/// What the library does when it is unloaded: threads that end later must not call into it. Their caches stay as they are.
+/// What the library does when it is unloaded: threads that end later must not call into it, and their caches stay as they are. Where the
+/// C library unloads nothing, all goes on.
 pub fn stop() {
     tcache::stop();
 }

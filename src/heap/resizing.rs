@@ -57,7 +57,7 @@ extern "C" fn reallocate_c_from(start: NonNull<u8>, size: usize, frame: usize, r
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 unsafe fn reallocate_c_unattended(start: NonNull<u8>, size: usize) -> *mut u8 {
-    match small_at_hand(start) {
+    match small_at(start) {
         Some(class) if small_stays(class, size) => start.as_ptr(),
         // SAFETY: the caller's promise.
         Some(class) => unsafe { reallocate_small(start, class, size) },
@@ -67,6 +67,9 @@ unsafe fn reallocate_c_unattended(start: NonNull<u8>, size: usize) -> *mut u8 {
 }
 
 /// Moves a small block.
+///
+/// # Safety
+/// As for [`reallocate_c`]; the block is one of the class.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 unsafe fn reallocate_small(start: NonNull<u8>, class: SizeClass, size: usize) -> *mut u8 {
@@ -76,7 +79,12 @@ unsafe fn reallocate_small(start: NonNull<u8>, class: SizeClass, size: usize) ->
     unsafe { move_or_keep(start, class.block_size(), size, || allocate_c(size), release) }
 }
 
+/// As [`reallocate_c`], for any address.
+///
+/// # Safety
+/// As for [`reallocate_c`].
 #[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
 unsafe fn reallocate_c_otherwise(start: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: what moved is freed, which the caller gives up.
     let release = |old: NonNull<u8>| unsafe { free(old.as_ptr()) };
@@ -84,9 +92,10 @@ unsafe fn reallocate_c_otherwise(start: NonNull<u8>, size: usize) -> *mut u8 {
     unsafe { reallocate_c_plainly(start, size, || allocate_c(size), release) }
 }
 
-/// The class of a block in the first slice of its slab, where most small ones lie. `None` says nothing: the address may be any.
+/// The class of the small block that starts at an address, if that lies in the first slice of a slab, as most do. `None` says nothing:
+/// the address may be any.
 #[inline(always)]
-fn small_at_hand(start: NonNull<u8>) -> Option<SizeClass> {
+fn small_at(start: NonNull<u8>) -> Option<SizeClass> {
     let descriptor = arena::find_descriptor(start.as_ptr())?;
     // SAFETY: it is the descriptor of the address's slice, in a segment.
     if unsafe { !descriptor.starts_block(start) } {
@@ -97,7 +106,7 @@ fn small_at_hand(start: NonNull<u8>) -> Option<SizeClass> {
     (!tcache::was_just_freed(slab, start)).then(|| slab.class())
 }
 
-/// Whether a small block is at least half used by so many bytes, or as small as any that holds them: it stays where it is.
+/// Whether more than half of a small block is used by so many bytes, or it is as small as any: it stays where it is.
 #[inline(always)]
 fn small_stays(class: SizeClass, size: usize) -> bool {
     let has = class.block_size();
@@ -105,6 +114,9 @@ fn small_stays(class: SizeClass, size: usize) -> bool {
 }
 
 /// Changes the size of a C block; `anew` allocates the block that it moves to, and `release` frees the one that it had.
+///
+/// # Safety
+/// As for [`reallocate_c`].
 #[inline(always)]
 unsafe fn reallocate_c_plainly(
     start: NonNull<u8>,
@@ -132,7 +144,10 @@ unsafe fn reallocate_c_plainly(
     unsafe { move_or_keep(start, block.usable_size(), size, anew, release) }
 }
 
-/// Moves a C block of `usable` bytes to one for `size`.
+/// Moves a C block of `usable` bytes to one for `size`, which `anew` allocates; `release` frees the one that it had.
+///
+/// # Safety
+/// As for [`reallocate_c`]; the block has so many bytes, and the new one at least `size`.
 #[inline(always)]
 unsafe fn move_or_keep(
     start: NonNull<u8>,

@@ -64,12 +64,8 @@ pub(crate) fn thread_key(destructor: unsafe extern "C" fn(*mut c_void)) -> Optio
     (unsafe { libc::pthread_key_create(&mut key, Some(destructor)) } == 0).then_some(key)
 }
 
-/// Gives a key up; its destructor is not called any more. With musl it stays: that never unloads a library, so the destructor stays
-/// as well, and up to version 1.2.3 a child of `fork` may find the lock of its keys held for ever, by a thread that it does not have.
+/// Gives a key up; its destructor is not called any more.
 pub(crate) fn thread_key_delete(key: libc::pthread_key_t) {
-    if cfg!(target_env = "musl") {
-        return;
-    }
     // SAFETY: the key came from `thread_key` and is given up once.
     unsafe { libc::pthread_key_delete(key) };
 }

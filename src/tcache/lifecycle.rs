@@ -323,8 +323,12 @@ fn attach() -> Option<&'static ThreadCache> {
     Some(cache)
 }
 
-/// Gives up the key whose destructor ends caches.
+/// Gives up the key whose destructor ends caches. Not with musl, which never unloads a library: so the destructor stays where it is,
+/// and there up to version 1.2.3 the lock of all keys may be held for ever in a child of `fork`, by a thread that it does not have.
 pub(super) fn forget_exit_key() {
+    if cfg!(target_env = "musl") {
+        return;
+    }
     let key = CACHES.key.swap(0, Ordering::Relaxed);
     if key != 0 {
         os::thread_key_delete(key - 1);

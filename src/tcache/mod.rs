@@ -206,7 +206,7 @@ pub(crate) fn has_slab_of(start: NonNull<u8>) -> bool {
     lifecycle::own().is_some_and(|cache| cache.owns(slab))
 }
 
-/// Has no thread's end call into this library any more.
+/// Has no thread's end call into this library any more, if it can be unloaded.
 pub(crate) fn stop() {
     lifecycle::forget_exit_key();
 }
