@@ -154,9 +154,18 @@ extern "C" fn allocate_zeroed_from(
     NonNull::new(start).map_or(start, |start| zeroed(start, size))
 }
 
+/// A run of pages, or a mapping, of zeroes.
+fn allocate_zeroed_pages(size: usize, align: usize) -> *mut u8 {
+    let at_hand = if size <= OPTIONS.mmap_threshold() { medium_at_hand(size, align) } else { None };
+    match at_hand {
+        Some(start) => zeroed(start, size),
+        None => allocate_zeroed_pages_slow(size, align),
+    }
+}
+
 with_caller! {
-    /// A run of pages, or a mapping, of zeroes.
-    fn allocate_zeroed_pages(size: usize, align: usize) -> *mut u8 => allocate_zeroed_pages_from, ["rdx", "rcx"], ["x2", "x3"]
+    /// As [`allocate_zeroed_pages`], when no block is at hand.
+    fn allocate_zeroed_pages_slow(size: usize, align: usize) -> *mut u8 => allocate_zeroed_pages_from, ["rdx", "rcx"], ["x2", "x3"]
 }
 
 #[unsafe(link_section = ".text.terrace.common")]
@@ -167,9 +176,30 @@ extern "C" fn allocate_zeroed_pages_from(size: usize, align: usize, frame: usize
     }
 }
 
+/// A run of pages, or a mapping.
+#[inline(always)]
+fn allocate_pages(size: usize, align: usize) -> *mut u8 {
+    if size <= OPTIONS.mmap_threshold() { allocate_medium(size, align) } else { allocate_pages_slow(size, align) }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+fn allocate_medium(size: usize, align: usize) -> *mut u8 {
+    match medium_at_hand(size, align) {
+        Some(start) => start.as_ptr(),
+        None => allocate_pages_slow(size, align),
+    }
+}
+
+/// A block of `size` bytes, at most `mmap_threshold`, aligned to `align`, if the calling thread has just such a medium one at hand.
+#[inline(always)]
+fn medium_at_hand(size: usize, align: usize) -> Option<NonNull<u8>> {
+    if align < MAX_RUN_ALIGN && !OPTIONS.attended() { tcache::unshelve(size, align) } else { None }
+}
+
 with_caller! {
-    /// A run of pages, or a mapping.
-    fn allocate_pages(size: usize, align: usize) -> *mut u8 => allocate_pages_from, ["rdx", "rcx"], ["x2", "x3"]
+    /// As [`allocate_pages`], when no block is at hand.
+    fn allocate_pages_slow(size: usize, align: usize) -> *mut u8 => allocate_pages_from, ["rdx", "rcx"], ["x2", "x3"]
 }
 
 #[unsafe(link_section = ".text.terrace.common")]
@@ -185,15 +215,9 @@ fn allocate_pages_for(size: usize, align: usize, caller: Caller) -> Option<Fresh
     allocate_pages_plainly(size, align)
 }
 
-/// As [`allocate_pages`], whether calls are attended or not.
+/// As [`allocate_pages_slow`], whether calls are attended or not.
 #[inline(always)]
 pub(crate) fn allocate_pages_plainly(size: usize, align: usize) -> Option<Fresh> {
-    if size <= OPTIONS.mmap_threshold()
-        && align < MAX_RUN_ALIGN
-        && let Some(start) = tcache::unshelve(size, align)
-    {
-        return Some(Fresh { start, zeroed: false });
-    }
     tcache::tick();
     if (size <= OPTIONS.mmap_threshold() || (size <= MAX_RUN_PAGES * PAGE && LARGE.is_budget_spent()))
         && align < MAX_RUN_ALIGN
@@ -258,14 +282,22 @@ pub(crate) unsafe fn free(address: *mut u8) {
 #[unsafe(link_section = ".text.terrace.common")]
 unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     // SAFETY: the caller's promise.
-    if unsafe { tcache::free_in_slab(descriptor, start) } {
-        return;
+    if unsafe { !tcache::free_in_slab(descriptor, start) } {
+        free_outside_of_slabs(start);
     }
-    free_medium(start);
+}
+
+/// Frees a medium block, or whatever it is, most of the time by putting it at hand.
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+fn free_outside_of_slabs(start: NonNull<u8>) {
+    if OPTIONS.attended() || !tcache::shelve(start) {
+        free_medium(start);
+    }
 }
 
 with_caller! {
-    /// Frees a medium block, or whatever it is.
+    /// Frees a medium block, or whatever it is, that is not to be at hand.
     fn free_medium(start: NonNull<u8>) => free_medium_from, ["rsi", "rdx"], ["x1", "x2"]
 }
 
@@ -274,9 +306,6 @@ extern "C" fn free_medium_from(start: NonNull<u8>, frame: usize, returns_to: usi
     if OPTIONS.attended() {
         // SAFETY: the caller of `free` gives up what starts there.
         return unsafe { attended::free(start, Caller { frame, returns_to }) };
-    }
-    if tcache::shelve(start) {
-        return;
     }
     if ARENAS.free_medium(start).is_err() {
         report::bad_pointer("free", start.as_ptr(), fault_inside(start));
