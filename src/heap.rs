@@ -182,6 +182,7 @@ fn allocate_pages(size: usize, align: usize) -> *mut u8 {
     if size <= OPTIONS.mmap_threshold() { allocate_medium(size, align) } else { allocate_pages_slow(size, align) }
 }
 
+/// As [`allocate_pages`], for up to `mmap_threshold` bytes. Out of line: its search of the shelf needs a frame, which others would pay for.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 fn allocate_medium(size: usize, align: usize) -> *mut u8 {
@@ -283,14 +284,14 @@ pub(crate) unsafe fn free(address: *mut u8) {
 unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     // SAFETY: the caller's promise.
     if unsafe { !tcache::free_in_slab(descriptor, start) } {
-        free_outside_of_slabs(start);
+        shelve_or_free(start);
     }
 }
 
-/// Frees a medium block, or whatever it is, most of the time by putting it at hand.
+/// Puts a medium block at hand, if it may be, and frees it, or whatever it is, otherwise.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn free_outside_of_slabs(start: NonNull<u8>) {
+fn shelve_or_free(start: NonNull<u8>) {
     if OPTIONS.attended() || !tcache::shelve(start) {
         free_medium(start);
     }

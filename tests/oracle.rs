@@ -149,15 +149,15 @@ enum Step {
         zeroed: bool,
     },
     Resize {
-        which: prop::sample::Index,
+        which: usize,
         size: usize,
     },
     Free {
-        which: prop::sample::Index,
+        which: usize,
     },
     /// Hand the block to another thread, which frees it.
     Send {
-        which: prop::sample::Index,
+        which: usize,
     },
     Purge,
 }
@@ -181,9 +181,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (face(), size(), align(), any::<bool>())
             .prop_map(|(face, size, align, zeroed)| Step::Allocate { face, size, align, zeroed }),
-        3 => (any::<prop::sample::Index>(), size()).prop_map(|(which, size)| Step::Resize { which, size }),
-        5 => any::<prop::sample::Index>().prop_map(|which| Step::Free { which }),
-        3 => any::<prop::sample::Index>().prop_map(|which| Step::Send { which }),
+        3 => (any::<usize>(), size()).prop_map(|(which, size)| Step::Resize { which, size }),
+        5 => any::<usize>().prop_map(|which| Step::Free { which }),
+        3 => any::<usize>().prop_map(|which| Step::Send { which }),
         1 => Just(Step::Purge),
     ]
 }
@@ -244,6 +244,12 @@ fn resize(oracle: &Mutex<Oracle>, shadow: Shadow, size: usize) -> Option<Shadow>
     Some(resized)
 }
 
+/// Takes a block out, by a number that stands for a share of the way through them.
+fn pick(live: &mut Vec<Shadow>, which: usize) -> Shadow {
+    let index = (which as u128 * live.len() as u128) >> usize::BITS;
+    live.swap_remove(index as usize)
+}
+
 /// Runs the steps on one thread; blocks to be freed elsewhere go into `outgoing`, and what `incoming` holds is freed here.
 fn run(
     oracle: &Mutex<Oracle>,
@@ -258,12 +264,12 @@ fn run(
                 live.push(allocate(oracle, *face, face.layout(*size, *align), *zeroed, number as u8));
             }
             Step::Resize { which, size } if !live.is_empty() => {
-                let shadow = live.swap_remove(which.index(live.len()));
+                let shadow = pick(&mut live, *which);
                 live.extend(resize(oracle, shadow, *size));
             }
-            Step::Free { which } if !live.is_empty() => free(oracle, live.swap_remove(which.index(live.len()))),
+            Step::Free { which } if !live.is_empty() => free(oracle, pick(&mut live, *which)),
             Step::Send { which } if !live.is_empty() => {
-                outgoing.send(live.swap_remove(which.index(live.len()))).unwrap();
+                outgoing.send(pick(&mut live, *which)).unwrap();
             }
             Step::Purge => terrace::purge(),
             _ => {}
@@ -299,11 +305,92 @@ fn play(programs: &[Vec<Step>]) {
     assert!(oracle.into_inner().unwrap().live.is_empty());
 }
 
+/// Plays the steps in this thread, which also frees what it sends.
+fn play_alone(steps: &[Step]) {
+    let oracle = Mutex::new(Oracle::default());
+    let (sender, receiver) = mpsc::channel();
+    run(&oracle, steps, &sender, Some(&receiver));
+    receiver.try_iter().for_each(|shadow| free(&oracle, shadow));
+    terrace::verify();
+    assert!(oracle.into_inner().unwrap().live.is_empty());
+}
+
+fn allocate_in_rust(size: usize, align: usize, zeroed: bool) -> Step {
+    Step::Allocate { face: Face::Rust, size, align, zeroed }
+}
+
 /// Found by `proptest`: a block aligned to a segment's quarter beside one of nearly half a segment, both new.
 #[test]
 fn two_threads_ask_for_an_alignment_and_a_length_at_once() {
-    let allocate = |size, align| Step::Allocate { face: Face::Rust, size, align, zeroed: false };
-    play(&[vec![allocate(1, 1 << 20)], vec![allocate((2 << 20) - 1, 16)]]);
+    play(&[vec![allocate_in_rust(1, 1 << 20, false)], vec![allocate_in_rust((2 << 20) - 1, 16, false)]]);
+}
+
+/// Found by `proptest`, as it left it.
+#[test]
+fn sizes_of_all_regimes_grow_shrink_and_go() {
+    let (allocate, resize) = (allocate_in_rust, |which, size| Step::Resize { which, size });
+    play_alone(&[
+        resize(12213162055179897983, 292),
+        Step::Send { which: 551239987767821918 },
+        allocate(601386, 8, true),
+        Step::Free { which: 3077907879920642679 },
+        Step::Send { which: 17155310897423337872 },
+        allocate(1707, 16, false),
+        allocate(476, 8, false),
+        Step::Send { which: 4848923665660163571 },
+        Step::Send { which: 2689758208265408714 },
+        Step::Send { which: 5081071657367097653 },
+        resize(8755066283265829992, 31899),
+        Step::Free { which: 2056610349593545513 },
+        Step::Free { which: 373276671928548954 },
+        resize(14798178760353179736, 29124),
+        allocate(240, 8, false),
+        Step::Send { which: 8712371466969385962 },
+        allocate(264, 2, true),
+        allocate(16, 16, true),
+        resize(15685571130925289811, 13189),
+        allocate(33554431, 8, true),
+        Step::Free { which: 8170302119621672494 },
+        resize(6411476243983920603, 248),
+        Step::Free { which: 899996264493012264 },
+        allocate(103, 8, true),
+        Step::Send { which: 393350521635026930 },
+        allocate(31796, 256, true),
+        allocate(561, 16, false),
+        resize(13656736971426982122, 2074),
+        allocate(10483, 8, false),
+        Step::Free { which: 15688126752647804577 },
+        Step::Free { which: 2608585318362772811 },
+        Step::Free { which: 14769458956008242979 },
+        allocate(185, 8, true),
+        resize(15591508299036113130, 186),
+        allocate(451, 512, true),
+        allocate(12822, 8, false),
+        Step::Free { which: 4944983541206086285 },
+        allocate(258, 2, true),
+        Step::Free { which: 7395930972930338396 },
+        allocate(457, 8, false),
+        resize(12142256998754689572, 37007),
+        Step::Send { which: 12735944027736755605 },
+        resize(17849580768759483545, 1074709),
+        allocate(239, 2, false),
+        allocate(37261, 8, true),
+        allocate(778170, 8, true),
+        Step::Send { which: 919555982874816743 },
+        Step::Free { which: 12460967908472873512 },
+        Step::Free { which: 8515064063136345524 },
+        allocate(558, 8, true),
+        resize(10156512430666177419, 299984),
+        Step::Send { which: 8469878620706247874 },
+        resize(10593865773223424694, 1048576),
+        resize(15239669174059245648, 448009),
+        resize(4174720742155495551, 166),
+        resize(602729772397021940, 33737),
+        Step::Free { which: 1346803852674658967 },
+        Step::Free { which: 2412680086254480821 },
+        resize(7678073902814910764, 471),
+        resize(18081822221683056292, 457),
+    ]);
 }
 
 proptest! {
@@ -311,12 +398,7 @@ proptest! {
 
     #[test]
     fn one_thread_gets_disjoint_blocks_that_keep_their_contents(steps in prop::collection::vec(step(), 1..120)) {
-        let oracle = Mutex::new(Oracle::default());
-        let (sender, receiver) = mpsc::channel();
-        run(&oracle, &steps, &sender, Some(&receiver));
-        receiver.try_iter().for_each(|shadow| free(&oracle, shadow));
-        terrace::verify();
-        prop_assert!(oracle.into_inner().unwrap().live.is_empty());
+        play_alone(&steps);
     }
 
     #[test]

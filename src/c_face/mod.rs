@@ -155,6 +155,7 @@ pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
     }
 }
 
+/// As [`aligned_alloc`], when no block is at hand. Out of line: what comes before it needs no frame.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 fn aligned_alloc_slow(align: usize, size: usize) -> *mut u8 {
