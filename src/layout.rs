@@ -37,7 +37,7 @@ records! {
     /// Segments and the table that names them.
     SegmentLayout {
         slots: u32, size: u32, slice: u32, page: u32, header_pages: u32, arena: u32, from_break: u32,
-        runs: u32, run: RunLayout, slab: SlabLayout,
+        heads: u32, runs: u32, run: RunLayout, slab: SlabLayout,
     }
     /// The descriptor of a page.
     RunLayout { size: u32, stamp: u32, pages: u32, state: u32, dirty: u32, zeroed: u32, shelved: u32, }

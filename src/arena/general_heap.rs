@@ -1,12 +1,12 @@
 //! The general heap: runs of pages, by best fit, lowest address among equals, split and coalesced.
 //!
 //! ```text
-//!  descriptors  │C···c│M··│S···············│D·d│C·c│M│    M medium, S slab
-//!  pages        ├─────┼───┼────────────────┼───┼───┼─┤    C, c a clean free run's head and last page
-//!                6      3    16              3   4   1     D, d a dirty one's
+//!  descriptors  │C····│M··│S···············│D··│C···│M│    M medium, S slab, C clean free run, D dirty one
+//!  pages         5     3   16               3   4    1
+//!  free before   0     5   0                0   3    4
 //! ```
 //!
-//! Every run's first descriptor holds its length; a free run's last descriptor holds it too (`free_behind`), so that the
+//! Every run's first descriptor holds its length, and that of the free run before it (`free_before`), so that the
 //! neighbour on either side is found without a search. All of it lies out of band and is guarded by the arena's lock.
 //!
 //! Free runs are of two kinds. *Dirty* ones were touched: they are used first, and stand in a list, oldest first, that the
@@ -21,7 +21,7 @@
 use super::huge;
 use super::length_index::LengthIndex;
 use super::recent::Recent;
-use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, Segment, page_index};
+use super::segment::{HEADER_PAGES, MAX_RUN_PAGES, PAGE, PAGES, SEGMENT_SIZE, Segment, page_index};
 use super::treap::{Links, Node};
 use crate::layout::RunLayout;
 use crate::os;
@@ -54,8 +54,10 @@ pub(crate) struct Run {
     stamp: Cell<u32>,
     /// Length in pages.
     pages: Cell<u16>,
-    /// In the last page of a free run, the run's length; else 0.
-    free_behind: Cell<u16>,
+    /// The number of the run's first page in its segment.
+    page: Cell<u16>,
+    /// Length of the free run that ends where this page begins, in pages; 0 where none does.
+    free_before: Cell<u16>,
     state: Cell<RunState>,
     dirty: Cell<bool>,
     zeroed: Cell<bool>,
@@ -71,9 +73,11 @@ impl Node for Run {
     fn links(&self) -> &Links<Self> {
         &self.links
     }
-    /// By length, then by address; descriptors lie in the order of their pages.
+    /// By length, then by address.
     fn precedes(&self, other: &Self) -> bool {
-        (self.pages.get(), ptr::from_ref(self)) < (other.pages.get(), ptr::from_ref(other))
+        let key =
+            |run: &Self| (run.pages.get(), ptr::from_ref(run).addr() & !(SEGMENT_SIZE - 1) | run.page.get() as usize);
+        key(self) < key(other)
     }
 }
 
@@ -126,8 +130,7 @@ impl Spot {
     pub(crate) fn of(run: &'static Run) -> Self {
         // SAFETY: descriptors lie at the head of registered segments.
         let segment = unsafe { Segment::containing(NonNull::from_ref(run).cast()) };
-        let page = (ptr::from_ref(run).addr() - segment.runs.as_ptr().addr()) / size_of::<Run>();
-        Self { segment, page }
+        Self { segment, page: run.page.get() as usize }
     }
 
     /// # Safety
@@ -138,7 +141,7 @@ impl Spot {
     }
 
     pub(crate) fn run(self) -> &'static Run {
-        &self.segment.runs[self.page]
+        self.segment.run(self.page)
     }
 
     fn at(self, page: usize) -> Self {
@@ -204,7 +207,7 @@ impl GeneralHeap {
 
     /// Whether a segment's pages are all free and without memory.
     pub(crate) fn is_wholly_clean(&self, segment: &'static Segment) -> bool {
-        let run = &segment.runs[HEADER_PAGES];
+        let run = segment.run(HEADER_PAGES);
         run.state() == RunState::Free && run.pages() == MAX_RUN_PAGES && !run.is_dirty()
     }
 
@@ -263,6 +266,7 @@ impl GeneralHeap {
             piece = piece.at(piece_end);
         }
         let spot = piece.at(start);
+        spot.run().page.set(start as u16);
         spot.run().pages.set(pages as u16);
         spot.run().state.set(state);
         Taken { spot, zeroed }
@@ -412,9 +416,10 @@ impl GeneralHeap {
     #[unsafe(link_section = ".text.terrace.common")]
     fn insert(&self, spot: Spot, pages: usize, kind: Kind) {
         let run = spot.run();
+        run.page.set(spot.page as u16);
         run.pages.set(pages as u16);
         run.state.set(RunState::Free);
-        spot.segment.runs[spot.page + pages - 1].free_behind.set(pages as u16);
+        note_before(spot.at(spot.page + pages), pages);
         self.free_pages.set(self.free_pages.get() + pages);
         match kind {
             Kind::Clean { zeroed } => {
@@ -443,7 +448,7 @@ impl GeneralHeap {
         }
         self.free_pages.set(self.free_pages.get() - run.pages());
         run.state.set(RunState::Inner);
-        spot.segment.runs[spot.page + run.pages() - 1].free_behind.set(0);
+        note_before(spot.at(spot.page + run.pages()), 0);
     }
 
     /// Enters a run into the list of dirty ones, right behind `before`, which is the youngest of those that are older.
@@ -466,18 +471,18 @@ impl GeneralHeap {
 
     /// Checks what the head of this file promises, for one segment; returns its free pages. Panics where it does not hold.
     pub(crate) fn check_segment(&self, segment: &'static Segment) -> usize {
-        let (mut page, mut free, mut before) = (HEADER_PAGES, 0, None);
+        let (mut page, mut free, mut before, mut length_before) = (HEADER_PAGES, 0, None, 0);
         while page < PAGES {
-            let run = &segment.runs[page];
+            let run = segment.run(page);
             assert!(run.state() != RunState::Inner && run.pages() > 0, "page {page} begins no run");
+            assert_eq!(run.page.get() as usize, page, "a run lies elsewhere than it says");
             if run.state() == RunState::Recent {
                 assert!(self.recent.contains(run), "a recent run is lost");
                 free += run.pages();
             }
             let dirty = (run.state() == RunState::Free).then(|| run.is_dirty());
             assert!(dirty.is_none() || dirty != before, "two free runs of one kind touch at page {page}");
-            let last = &segment.runs[page + run.pages() - 1];
-            assert_eq!(last.free_behind.get() as usize, if dirty.is_some() { run.pages() } else { 0 });
+            assert_eq!(run.free_before.get() as usize, if before.is_some() { length_before } else { 0 });
             if let Some(dirty) = dirty {
                 free += run.pages();
                 let index = if dirty { &self.dirty } else { &self.clean };
@@ -490,7 +495,7 @@ impl GeneralHeap {
                 assert!(found.is_some_and(|found| ptr::eq(found, run)), "a free run is not in its index");
                 assert!(!(dirty && run.is_zeroed()), "a dirty run is taken for zeroed");
             }
-            before = dirty;
+            (before, length_before) = (dirty, run.pages());
             page += run.pages();
         }
         assert_eq!(page, PAGES, "the last run ends beyond the segment");
@@ -521,13 +526,20 @@ fn best_fit(runs: &LengthIndex, pages: usize, align: usize) -> Option<(Spot, usi
 
 /// The free run that ends where another run begins.
 fn free_before(spot: Spot) -> Option<Spot> {
-    let behind = spot.segment.runs[spot.page - 1].free_behind.get() as usize;
-    (behind > 0).then(|| spot.at(spot.page - behind))
+    let before = spot.run().free_before.get() as usize;
+    (before > 0).then(|| spot.at(spot.page - before))
+}
+
+/// Notes how long the free run is that ends where another run begins, or the segment ends; 0 for none.
+fn note_before(spot: Spot, pages: usize) {
+    if spot.page < PAGES {
+        spot.run().free_before.set(pages as u16);
+    }
 }
 
 /// The free run that begins at a page where some run begins, or the segment ends.
 fn free_at(spot: Spot) -> Option<Spot> {
-    spot.segment.runs.get(spot.page).is_some_and(|run| run.state() == RunState::Free).then_some(spot)
+    (spot.page < PAGES && spot.run().state() == RunState::Free).then_some(spot)
 }
 
 /// The first of the free runs that lie side by side with this one.

@@ -370,10 +370,10 @@ fn page_use(spot: Spot, address: NonNull<u8>) -> PageUse {
         return PageUse::Nothing;
     }
     let mut first = spot.page;
-    while first > HEADER_PAGES && spot.segment.runs[first].state() == RunState::Inner {
+    while first > HEADER_PAGES && spot.segment.run(first).state() == RunState::Inner {
         first -= 1;
     }
-    let run = &spot.segment.runs[first];
+    let run = spot.segment.run(first);
     if run.state() != RunState::Medium || first + run.pages() <= spot.page {
         return PageUse::Nothing;
     }
@@ -476,7 +476,7 @@ impl Arena {
                 continue;
             }
             let (arena, from_break) = (segment.header.arena.get(), segment.header.from_break.get());
-            let (memory, zeroed) = (segment.start(), segment.runs[HEADER_PAGES].is_zeroed());
+            let (memory, zeroed) = (segment.start(), segment.run(HEADER_PAGES).is_zeroed());
             self.unlink(heap, segment);
             SEGMENTS.unregister(segment);
             if !source::give_back(memory, from_break) {

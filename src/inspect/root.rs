@@ -25,7 +25,7 @@ use core::mem::offset_of;
 pub const MAGIC: [u8; 16] = *b"terrace heap\r\n\x1a\0";
 
 /// The version of the record and of what the fields mean that it leads to. A reader reads its own version alone.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Size classes that a record has room for.
 pub const MAX_CLASSES: usize = 128;

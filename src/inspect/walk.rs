@@ -198,9 +198,12 @@ impl Walk<'_, '_> {
     fn runs(&mut self, start: usize, runs: &mut [Run; MAX_PAGES]) -> Result<Found, Unreadable> {
         let layout = &self.root.layout.segment;
         let (pages, run) = ((layout.size / layout.page) as usize, &layout.run);
+        let pages_per_slice = (layout.slice / layout.page) as usize;
         let (mut page, mut found) = (layout.header_pages as usize, Found { count: 0, whole: true });
         while page < pages {
-            let at = start.wrapping_add(layout.runs as usize).wrapping_add(page * run.size as usize);
+            let (slice, in_slice) = (page / pages_per_slice, page % pages_per_slice);
+            let (array, index) = if in_slice == 0 { (layout.heads, slice) } else { (layout.runs, page) };
+            let at = start.wrapping_add(array as usize).wrapping_add(index * run.size as usize);
             let mut next = Run {
                 page: page as u16,
                 pages: self.reader.u16(at, run.pages)?,
