@@ -76,41 +76,44 @@ fn a_crowd_of_threads_that_touch_every_class_and_sleep_shares_a_bounded_amount()
     terrace::set_option("thread_cache_bytes", &usize::MAX.to_string()).unwrap();
 }
 
-/// Blocks of the test below: four to a page.
-const BLOCK: usize = 1024;
-
 #[test]
 fn a_class_that_shrinks_while_blocks_at_random_are_replaced_leaves_most_of_its_pages() {
-    const MOST: usize = 16_384;
-    const LEAST: usize = MOST / 4;
     let _alone = ONE_AT_A_TIME.lock();
-    let layout = Layout::from_size_align(BLOCK, 8).unwrap();
-    // SAFETY: the size is not zero.
-    let allocate = || unsafe { Terrace.alloc(layout) };
-    let mut blocks: Vec<*mut u8> = (0..MOST).map(|_| allocate()).collect();
-    let mut random = 1_u64;
-    while blocks.len() > LEAST {
-        // Of thirty that go, fewer than the thread has at hand, 27 are replaced.
-        for _ in 0..30 {
+    // With survivors at random, two thirds of all pages would hold one of four to a page, and nearly all one of sixteen and more. Of the
+    // smaller sizes there are few blocks more than a thread may have at hand.
+    for (size, most, percent) in [(64, 16_384, 75), (256, 4_096, 50), (1024, 16_384, 40), (5120, 2_048, 35)] {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        let mut random = 1_u64;
+        let mut below = |bound: usize| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let gone = blocks.swap_remove((random >> 33) as usize % blocks.len());
-            // SAFETY: the block is of this layout and given up.
-            unsafe { Terrace.dealloc(gone, layout) };
+            (random >> 33) as usize % bound
+        };
+        // SAFETY: the size is not zero.
+        let allocate = || unsafe { Terrace.alloc(layout) };
+        // SAFETY: the blocks are of this layout and given up.
+        let free = |block| unsafe { Terrace.dealloc(block, layout) };
+        let mut blocks: Vec<*mut u8> = (0..most).map(|_| allocate()).collect();
+        let full = pages_of(&blocks, size);
+        while blocks.len() > most / 4 {
+            // Of 25 calls 13 free, in any order: while the class shrinks to a quarter, it is replaced some twelve times.
+            if below(25) < 13 {
+                let gone = blocks.swap_remove(below(blocks.len()));
+                free(gone);
+            } else {
+                blocks.push(allocate());
+            }
         }
-        blocks.extend((0..27).map(|_| allocate()));
+        let held = pages_of(&blocks, size);
+        blocks.into_iter().for_each(free);
+        assert!(
+            100 * held <= percent * full,
+            "{held} pages hold a quarter of the blocks of {size} bytes that {full} held"
+        );
     }
-    let pages: std::collections::BTreeSet<usize> = blocks.iter().map(|block| block.addr() / 4096).collect();
-    let held = blocks.len();
-    for block in blocks {
-        // SAFETY: as above.
-        unsafe { Terrace.dealloc(block, layout) };
-    }
-    // With survivors at random, two thirds of all pages would hold one.
-    assert!(
-        pages.len() <= MOST / 4 / 2,
-        "{} pages hold {} blocks, of {} that held {MOST}",
-        pages.len(),
-        held,
-        MOST / 4
-    );
+}
+
+/// How many pages blocks of a size touch.
+fn pages_of(blocks: &[*mut u8], size: usize) -> usize {
+    let touched = |block: &*mut u8| block.addr() / 4096..=(block.addr() + size - 1) / 4096;
+    blocks.iter().flat_map(touched).collect::<std::collections::BTreeSet<usize>>().len()
 }

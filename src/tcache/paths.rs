@@ -225,14 +225,15 @@ fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr
         // SAFETY: whoever freed the block gave it up.
         return unsafe { calls::free(block.start(), caller) };
     }
+    if (cache.thin[class.index()].get() || cache.is_clock_next()) && cache.resettle_if_thin(class, block) {
+        cache.busy[class.index()].set(true);
+        return cache.tick();
+    }
     let most = cache.enlarge(class);
     if !cache.magazine(class).make_room(class, most) {
         return cache.push_rotating(class, block);
     }
     cache.busy[class.index()].set(true);
-    if cache.thin[class.index()].get() || cache.is_clock_next() {
-        cache.resettle_if_thin(class, most);
-    }
     cache.tick();
     cache.push_own(class, block);
 }
@@ -312,8 +313,8 @@ impl ThreadCache {
 
     /// Puts a block of this cache's own into the magazine, from a slow path.
     fn push_own(&'static self, class: SizeClass, block: BlockPtr) {
-        // A magazine that was just made room in refuses nothing, unless the housekeeping let the C library call back into the
-        // allocator, which filled it.
+        // A magazine that was just made room in refuses nothing, unless the housekeeping found the class thin and took the room back,
+        // or let the C library call back into the allocator, which filled it.
         if !self.magazine(class).push(block) {
             push_known_slow(block, class);
         }

@@ -9,7 +9,7 @@ use super::paths::{freed_twice, known};
 use super::slab_sets::{Settled, SlabSets};
 use super::{CACHES, PURGER, ThreadCache, lifecycle};
 use crate::arena::{ARENAS, PAGE, slab_containing};
-use crate::block::{Chain, Parcel, blocks_from};
+use crate::block::{BlockPtr, Chain, Parcel, blocks_from};
 use crate::history;
 use crate::large::LARGE;
 use crate::options::OPTIONS;
@@ -19,8 +19,10 @@ use crate::sync::Ordering;
 
 /// The clock is looked at after this many slow calls.
 const CALLS_BETWEEN_CLOCKS: u32 = 32;
-/// A thread does its housekeeping this often at most, in milliseconds.
+/// A thread does its housekeeping this often at most, in milliseconds; where the purge delay is shorter, as often as that, but no more
+/// often than the second says.
 const HOUSEKEEPING_MS: u64 = 100;
+const HOUSEKEEPING_LEAST_MS: u64 = 10;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 16 << 10;
 /// How much of a cache one housekeeping looks through for memory to give back, in blocks: some milliseconds.
@@ -48,19 +50,26 @@ impl ThreadCache {
         self.note(class);
     }
 
-    /// Where much of a class is free, has what is freed go to its slab, and so what is allocated come from the fullest. Otherwise
-    /// the magazine hands out again what is freed anywhere, and a class that shrinks shrinks in all of its slabs.
-    /// The magazine of the class may hold `most` blocks.
-    pub(super) fn resettle_if_thin(&'static self, class: SizeClass, most: i32) {
+    /// Where much of a class is free, has what was freed, and the block, go to their slabs, and so what is allocated come from the fullest.
+    /// Otherwise the magazine would hand out again what is freed anywhere, and a class that shrinks would shrink in all of its
+    /// slabs. `false`, and no change, where the class is not thin, or blocks were only freed of late.
+    pub(super) fn resettle_if_thin(&'static self, class: SizeClass, block: BlockPtr) -> bool {
+        let (count, granted) = (self.magazine(class).count(class), self.grants[class.index()].get() as usize);
+        if 4 * count >= 3 * granted {
+            return false;
+        }
         let is_thin = self.slabs.lock().is_thin(class);
         self.thin[class.index()].set(is_thin);
         if is_thin {
-            let young = self.magazine(class).unload(class, most);
             let old = self.take_old(class);
-            self.settle(young);
+            let most = self.grant_few(class);
+            let young = self.magazine(class).unload(class, most);
+            block.set_next(young.head);
+            self.settle(List { head: Some(block), count: young.count + 1 });
             self.settle(old);
             self.note(class);
         }
+        is_thin
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
@@ -184,7 +193,8 @@ impl ThreadCache {
     pub(super) fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         self.seen.store(now, Ordering::Relaxed);
-        let turns = (now - self.last_housekeeping.get()) / HOUSEKEEPING_MS;
+        let interval = u64::from(OPTIONS.purge_delay_ms()).clamp(HOUSEKEEPING_LEAST_MS, HOUSEKEEPING_MS);
+        let turns = (now - self.last_housekeeping.get()) / interval;
         if turns > 0 {
             self.last_housekeeping.set(now);
             self.keep_house(now, turns.min(MOST_TURNS) as usize);
@@ -207,15 +217,20 @@ impl ThreadCache {
         self.clear_idle_shelf();
         // What was settled and belongs to others is there, too.
         self.outbox.drain().for_each(|parcel| self.send(parcel));
+        let mut became_thin = [false; size_class::COUNT];
         let mut pages = {
             let mut slabs = self.slabs.lock();
             for class in SizeClass::all() {
                 if idle[class.index()] {
                     self.settle_arrivals(&mut slabs, class);
                 }
+                let is_thin = slabs.is_thin(class);
+                became_thin[class.index()] = is_thin && !self.thin[class.index()].replace(is_thin);
             }
             slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET)
         };
+        // With the room that they have they would hand out what is freed for long.
+        SizeClass::all().filter(|class| became_thin[class.index()]).for_each(|class| self.settle_magazine(class));
         self.return_reserve();
         for cache in CACHES.idle(now) {
             pages += cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);

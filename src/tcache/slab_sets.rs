@@ -123,12 +123,14 @@ impl SlabSets {
         self.classes[class.index()].pending.blocks
     }
 
-    /// Whether so much of a class is free that its blocks should come from the fullest slabs: more than a slab's worth, and
-    /// more than a sixteenth of what is out. A slab's worth is what a class keeps in any case; for the sixteenth see decision 22.
+    /// Whether so much of a class's memory is free that its blocks should come from the fullest slabs: more than a slab's worth, and
+    /// more than a 32nd of what is out. A slab's worth is what a class keeps in any case; for the 32nd see decision 26.
     pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
         let ClassSlabs { holdings, pending, .. } = &self.classes[class.index()];
-        let free = holdings.listed + pending.blocks;
-        free > capacity_for(class) && free > holdings.out / 16
+        // What is pending may have become another cache's meanwhile.
+        let used = holdings.out.saturating_sub(pending.blocks) * class.block_size();
+        let free = holdings.touched - used;
+        free > capacity_for(class) * class.block_size() && free > used / 32
     }
 
     /// Gives a list of up to `most` blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.

@@ -31,8 +31,9 @@ impl ThreadCache {
         if list.head.is_none() {
             self.counters.refills.add(1);
             self.tick();
+            let few = self.few_to_fetch(class);
             let most = self.may_fetch(class);
-            list = self.fetch(class, most)?;
+            list = self.fetch(class, most, few)?;
             if list.count > most {
                 // Chains that another thread sent, or this one gathered, as they came.
                 let rest = list.cut(most);
@@ -54,15 +55,18 @@ impl ThreadCache {
     }
 
     /// Gets blocks of a class: what other threads sent back, what the slabs have, what lies in transit, or a new slab.
-    /// No more of a slab's than `most`.
-    fn fetch(&'static self, class: SizeClass, most: usize) -> Option<List> {
+    /// No more of a slab's than `most`, and of a thin class's than `few`.
+    fn fetch(&'static self, class: SizeClass, mut most: usize, few: usize) -> Option<List> {
         let mut slabs = self.slabs.lock();
         if !slabs.has_pending(class) {
             slabs.keep_pending(class, self.inboxes[class.index()].take_all());
         }
-        if slabs.is_thin(class) {
+        let is_thin = slabs.is_thin(class);
+        self.thin[class.index()].set(is_thin);
+        if is_thin {
             // Blocks that go round between threads would keep every slab a little in use for ever.
             self.settle_arrivals(&mut slabs, class);
+            most = most.min(few);
         }
         if let Some(chain) = slabs.pop_pending(class) {
             return Some(List::of(chain));
