@@ -112,6 +112,36 @@ fn a_small_block_freed_twice_in_a_row_is_reported() {
     }
 }
 
+/// Of a class of which much is free a block goes to its slab at once now and then.
+#[test]
+fn a_block_of_a_thin_class_freed_twice_in_a_row_is_reported() {
+    let layout = layout(256, 8);
+    for before in 1..=12 {
+        let test = "a_block_of_a_thin_class_freed_twice_in_a_row_is_reported";
+        let sentence = reported(test, &format!("after {before}"), || {
+            // SAFETY: the size is not zero.
+            let mut blocks: Vec<*mut u8> = (0..4096).map(|_| unsafe { Terrace.alloc(layout) }).collect();
+            // Every fourth block stays, then some are replaced.
+            for index in (0..blocks.len()).rev().filter(|index| index % 4 != 0) {
+                free(blocks.swap_remove(index), layout);
+            }
+            for _ in 0..100 {
+                (0..60).for_each(|index| free(blocks.swap_remove(7 * index), layout));
+                // SAFETY: as above.
+                blocks.extend((0..58).map(|_| unsafe { Terrace.alloc(layout) }));
+            }
+            for _ in 1..before {
+                free(blocks.pop().unwrap(), layout);
+            }
+            let block = blocks.pop().unwrap();
+            announce(block);
+            free(block, layout);
+            free(block, layout);
+        });
+        assert_says(sentence, &["free(", "block of 256 bytes", "double free"]);
+    }
+}
+
 #[test]
 fn a_small_block_of_another_thread_freed_twice_in_a_row_is_reported() {
     for (size, align, real) in SMALL {

@@ -437,6 +437,7 @@ impl GeneralHeap {
         }
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn withdraw(&self, spot: Spot) {
         let run = spot.run();
         debug_assert_eq!(run.state(), RunState::Free);
@@ -495,6 +496,8 @@ impl GeneralHeap {
                 assert!(found.is_some_and(|found| ptr::eq(found, run)), "a free run is not in its index");
                 assert!(!(dirty && run.is_zeroed()), "a dirty run is taken for zeroed");
             }
+            let inner = (page + 1..page + run.pages()).map(|page| segment.run(page));
+            assert!(inner.clone().all(|it| it.free_before.get() == 0), "a page inside a run follows a free one");
             (before, length_before) = (dirty, run.pages());
             page += run.pages();
         }

@@ -369,6 +369,11 @@ impl Slab {
         next.map_or(Ok(()), Err)
     }
 
+    /// Whether the block that begins there is on the list.
+    pub(crate) fn has_listed(&self, start: NonNull<u8>) -> bool {
+        blocks_from(self.line1.free.get()).any(|block| block.start() == start)
+    }
+
     /// Takes the list, or the first `most` blocks of it: the first one and how many there are.
     pub(crate) fn take_list(&self, most: usize) -> Option<(BlockPtr, usize)> {
         let head = self.line1.free.take()?;

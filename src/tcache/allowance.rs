@@ -13,9 +13,8 @@
 //!
 //! A thread's housekeeping takes the grants of idle classes back, and returns what is reserved for nothing.
 //!
-//! A class that is thin, that is, of which much memory is free, gets room for a few blocks only, so that what is freed goes to its slab
-//! before it is handed out again, and what is handed out comes from the fullest (decision 26). It gets more while it is only taken from,
-//! or only freed: then nothing could be chosen.
+//! A class that is thin, that is, of which much memory is free, gets room for a few blocks at first, so that what is freed goes to its slab
+//! before it is handed out again, and what is handed out comes from the fullest (decision 26).
 
 use super::magazine::{List, limit};
 use super::{CACHES, ThreadCache};
@@ -49,8 +48,8 @@ impl Account {
     }
 }
 
-/// How many blocks of a thin class are fetched at once, and freed before they go to their slabs.
-fn few(class: SizeClass) -> usize {
+/// How many blocks of a thin class are fetched at once, and freed before they go to their slabs: at most 4 KiB of them, or two.
+pub(super) fn few(class: SizeClass) -> usize {
     class.blocks_in(STEP, 2, FEW)
 }
 
@@ -95,22 +94,7 @@ impl ThreadCache {
         bytes / class.block_size()
     }
 
-    /// How many blocks a refill may fetch of a class that is thin: few, so that what is freed next goes to its slab soon. Where nothing
-    /// was freed since the last refill, twice what there was then.
-    pub(super) fn few_to_fetch(&self, class: SizeClass) -> usize {
-        let (few, had) = (few(class), self.grants[class.index()].get() as usize);
-        let only_took = had > few && self.magazine(class).room() == few as i32;
-        if only_took { few.max(2 * (had - few)) } else { few }
-    }
-
-    /// Leaves a thin class, whose magazine and old list are empty, room for a few blocks, of those that it has been granted; how many.
-    pub(super) fn grant_few(&self, class: SizeClass) -> i32 {
-        let blocks = few(class).min(self.grants[class.index()].get() as usize);
-        self.set_grant(class, blocks);
-        blocks as i32
-    }
-
-    /// Grants a class room for what was fetched, and a step at least; the limit of the magazine.
+    /// Grants a class room for what was fetched, and a step at least, or for a few blocks more if it is thin; the limit of the magazine.
     pub(super) fn grant_fetched(&self, class: SizeClass, list: &List) -> i32 {
         if self.thin[class.index()].get() {
             self.set_grant(class, list.count);
@@ -131,7 +115,8 @@ impl ThreadCache {
     #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn enlarge(&'static self, class: SizeClass) -> i32 {
         let (had, most) = (self.grants[class.index()].get() as usize, limit(class) as usize);
-        let wanted = (2 * had).max(class.blocks_in(STEP, 1, most)).min(most);
+        let least = if self.thin[class.index()].get() { few(class) } else { class.blocks_in(STEP, 1, most) };
+        let wanted = (2 * had).max(least).min(most);
         if wanted <= had {
             if had > most {
                 // A slab gave more, which is used up.

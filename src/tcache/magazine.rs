@@ -153,10 +153,6 @@ impl Magazine {
         self.top.get()
     }
 
-    pub(crate) fn room(&self) -> i32 {
-        self.room.get()
-    }
-
     pub(crate) fn count(&self, class: SizeClass) -> usize {
         (limit(class) - self.room.get() - self.taken.get()) as usize
     }

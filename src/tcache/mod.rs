@@ -15,6 +15,7 @@
 //! | inbox | magazine of another thread | that thread, if it has no block of the class, by the same swap (`take_some`); the rest goes back |
 //! | pending | magazine | the owner, under its lock, a chain at a time |
 //! | magazine, pending | listed | whoever holds the lock of the slab's owner (`settle`) |
+//! | live | listed | the freeing thread, if the class is thin and the slab its own (`resettle_if_thin`) |
 //! | magazine, pending | outbox or inbox | the same, when the slab belongs to another cache |
 //! | listed, all of a slab | pages of the arena | whoever holds the lock of the slab's owner (`release`) |
 //!
@@ -104,6 +105,12 @@ pub(crate) struct ThreadCache {
     busy: [Cell<bool>; size_class::COUNT],
     /// Whether much of a class was free when that was looked at last; see `resettle_if_thin`.
     thin: [Cell<bool>; size_class::COUNT],
+    /// When and how often a few blocks of each class were fetched since it was thin, and when and how often it was resettled; see
+    /// `may_in_tick`.
+    fetched: [Cell<u32>; size_class::COUNT],
+    resettled: [Cell<u32>; size_class::COUNT],
+    /// The block of a thin class that was freed last and went to its slab, which it may have left since.
+    settled_last: Cell<Option<BlockPtr>>,
     /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
     farewells: Cell<u32>,
     /// Whether the thread is taking a call stack by the C runtime's unwinder, or looks for that (`src/stacks.rs`).
@@ -214,7 +221,8 @@ pub(crate) fn stop() {
 
 /// Whether a block of a slab was the last of its class that the calling thread freed, and was not handed out since.
 pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
-    slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)
+    let cache = slot::get();
+    cache.magazine(slab.class()).top().is_some_and(|top| top.start() == start) || cache.was_settled_last(start)
 }
 
 /// What the library does when it is loaded. The calling thread gets its cache with its first block.
@@ -334,6 +342,9 @@ impl ThreadCache {
             slow_calls: Cell::new(0),
             last_housekeeping: Cell::new(0),
             thin: [const { Cell::new(false) }; size_class::COUNT],
+            fetched: [const { Cell::new(0) }; size_class::COUNT],
+            resettled: [const { Cell::new(0) }; size_class::COUNT],
+            settled_last: Cell::new(None),
             busy: [const { Cell::new(false) }; size_class::COUNT],
             farewells: Cell::new(0),
             unwinding: Cell::new(false),

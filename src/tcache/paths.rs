@@ -203,7 +203,7 @@ with_caller! {
 extern "C" fn push_known_from(block: BlockPtr, class: SizeClass, frame: usize, returns_to: usize) {
     // Only a thread that has a cache frees blocks of its own.
     let cache = slot::get();
-    if cache.magazine(class).top() == Some(block) {
+    if cache.magazine(class).top() == Some(block) || cache.was_settled_last(block.start()) {
         // It is being freed twice, and nothing was done with it yet.
         return report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
     }
@@ -226,7 +226,6 @@ fn push_otherwise(cache: &'static ThreadCache, class: SizeClass, block: BlockPtr
         return unsafe { calls::free(block.start(), caller) };
     }
     if (cache.thin[class.index()].get() || cache.is_clock_next()) && cache.resettle_if_thin(class, block) {
-        cache.busy[class.index()].set(true);
         return cache.tick();
     }
     let most = cache.enlarge(class);

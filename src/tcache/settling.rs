@@ -1,7 +1,7 @@
 //! Settling: how blocks get from magazines and inboxes back to the lists of their slabs, and when.
 //!
-//! A list is settled when its magazine overflows, when its class was idle between two turns of the housekeeping, and when the
-//! thread ends; what waits in an inbox, by whoever finds the owner idle. The housekeeping comes round on slow paths, by the
+//! A list is settled when its magazine overflows, when its class was idle between two turns of the housekeeping, or is thin, and when
+//! the thread ends; what waits in an inbox, by whoever finds the owner idle. The housekeeping comes round on slow paths, by the
 //! clock; `tick` must not be called with a cache's lock held, since it takes it.
 
 use super::magazine::List;
@@ -15,14 +15,17 @@ use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::size_class::{self, SizeClass};
-use crate::sync::Ordering;
+use crate::sync::{Cell, Ordering};
+use core::ptr::NonNull;
 
 /// The clock is looked at after this many slow calls.
 const CALLS_BETWEEN_CLOCKS: u32 = 32;
-/// A thread does its housekeeping this often at most, in milliseconds; where the purge delay is shorter, as often as that, but no more
-/// often than the second says.
+/// A thread does its housekeeping this often at most, in milliseconds, unless the purge delay is shorter: then as often as that.
 const HOUSEKEEPING_MS: u64 = 100;
+/// But never more often than this, in milliseconds.
 const HOUSEKEEPING_LEAST_MS: u64 = 10;
+/// So often, less one, a class is resettled within a tick of the coarse clock, which is some milliseconds: a thousandth of the time.
+const TIMES_A_TICK: u32 = 16;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 16 << 10;
 /// How much of a cache one housekeeping looks through for memory to give back, in blocks: some milliseconds.
@@ -52,24 +55,52 @@ impl ThreadCache {
 
     /// Where much of a class is free, has what was freed, and the block, go to their slabs, and so what is allocated come from the fullest.
     /// Otherwise the magazine would hand out again what is freed anywhere, and a class that shrinks would shrink in all of its
-    /// slabs. `false`, and no change, where the class is not thin, or blocks were only freed of late.
+    /// slabs. There is no room then, so that freeing the block once more is noticed. `false`, and no change, where the class is not
+    /// thin, or blocks were only freed of late, or the same was done in this tick of the clock: blocks that come and go as fast as that
+    /// are not what keeps slabs in use.
     pub(super) fn resettle_if_thin(&'static self, class: SizeClass, block: BlockPtr) -> bool {
         let (count, granted) = (self.magazine(class).count(class), self.grants[class.index()].get() as usize);
-        if 4 * count >= 3 * granted {
+        if 4 * count >= 3 * granted || !Self::may_in_tick(&self.resettled[class.index()]) {
             return false;
         }
         let is_thin = self.slabs.lock().is_thin(class);
         self.thin[class.index()].set(is_thin);
         if is_thin {
+            let young = self.magazine(class).unload(class, 0);
             let old = self.take_old(class);
-            let most = self.grant_few(class);
-            let young = self.magazine(class).unload(class, most);
+            self.revoke(class);
             block.set_next(young.head);
             self.settle(List { head: Some(block), count: young.count + 1 });
             self.settle(old);
+            self.settled_last.set(Some(block));
             self.note(class);
         }
         is_thin
+    }
+
+    /// Whether what the stamp counts was done fewer than `TIMES_A_TICK` times in this tick of the coarse clock; then it is done once more.
+    pub(super) fn may_in_tick(stamp: &Cell<u32>) -> bool {
+        let (tick, last) = ((os::clock_ms() * u64::from(TIMES_A_TICK)) as u32, stamp.get());
+        let next = if last / TIMES_A_TICK == tick / TIMES_A_TICK { last.wrapping_add(1) } else { tick + 1 };
+        let may = next / TIMES_A_TICK == tick / TIMES_A_TICK;
+        if may {
+            stamp.set(next);
+        }
+        may
+    }
+
+    /// Whether this is the block of a thin class that was freed last, and went to its slab, and is there still.
+    #[inline(always)]
+    pub(super) fn was_settled_last(&self, start: NonNull<u8>) -> bool {
+        self.settled_last.get().is_some_and(|last| last.start() == start) && self.is_settled(start)
+    }
+
+    #[cold]
+    fn is_settled(&self, start: NonNull<u8>) -> bool {
+        let _slabs = self.slabs.lock();
+        // SAFETY: blocks lie in registered segments.
+        let slab = unsafe { slab_containing(start) }.first();
+        slab.owner() == self.owner().as_ptr() && slab.has_listed(start)
     }
 
     /// Puts the blocks of a list on the lists of their slabs.
@@ -202,14 +233,15 @@ impl ThreadCache {
         PURGER.start_if_wanted();
     }
 
-    /// Sends what lies in the outbox, settles the magazines of classes that were idle, and returns what is due.
+    /// Sends what lies in the outbox, settles the magazines of classes that were idle or became thin, and returns what is due.
     #[cold]
     fn keep_house(&'static self, now: u64, turns: usize) {
         let delay = OPTIONS.purge_delay_ms();
         let mut idle = [false; size_class::COUNT];
         for class in SizeClass::all() {
             idle[class.index()] = !self.busy[class.index()].get();
-            if idle[class.index()] {
+            // With the room that it has a class that became thin would hand out what is freed for long.
+            if idle[class.index()] | self.became_thin(class) {
                 self.settle_magazine(class);
             }
             self.busy[class.index()].set(false);
@@ -217,20 +249,15 @@ impl ThreadCache {
         self.clear_idle_shelf();
         // What was settled and belongs to others is there, too.
         self.outbox.drain().for_each(|parcel| self.send(parcel));
-        let mut became_thin = [false; size_class::COUNT];
         let mut pages = {
             let mut slabs = self.slabs.lock();
             for class in SizeClass::all() {
                 if idle[class.index()] {
                     self.settle_arrivals(&mut slabs, class);
                 }
-                let is_thin = slabs.is_thin(class);
-                became_thin[class.index()] = is_thin && !self.thin[class.index()].replace(is_thin);
             }
             slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET)
         };
-        // With the room that they have they would hand out what is freed for long.
-        SizeClass::all().filter(|class| became_thin[class.index()]).for_each(|class| self.settle_magazine(class));
         self.return_reserve();
         for cache in CACHES.idle(now) {
             pages += cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);
@@ -238,6 +265,13 @@ impl ThreadCache {
         pages += ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
         history::record_purge(pages * PAGE + LARGE.purge(delay));
         ARENAS.gather_huge_pages();
+    }
+
+    /// Looks whether a class is thin; whether it was not so when that was looked at last.
+    fn became_thin(&self, class: SizeClass) -> bool {
+        let is_thin = self.slabs.lock().is_thin(class);
+        let was_thin = self.thin[class.index()].replace(is_thin);
+        is_thin && !was_thin
     }
 
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {

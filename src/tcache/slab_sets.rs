@@ -13,7 +13,7 @@
 //! empty, and otherwise returns the memory of its free pages to the kernel.
 
 use super::magazine::List;
-use crate::arena::{ARENAS, AgingList, Owner, Slab, Treap, capacity_for};
+use crate::arena::{ARENAS, AgingList, Owner, PAGE, Slab, Treap, capacity_for};
 use crate::block::{BlockPtr, Chain, Chains};
 use crate::layout::SetsLayout;
 use crate::size_class::{self, SizeClass};
@@ -123,14 +123,11 @@ impl SlabSets {
         self.classes[class.index()].pending.blocks
     }
 
-    /// Whether so much of a class's memory is free that its blocks should come from the fullest slabs: more than a slab's worth, and
-    /// more than a 32nd of what is out. A slab's worth is what a class keeps in any case; for the 32nd see decision 26.
+    /// Whether so much of a class's memory is free that its blocks should come from the fullest slabs. What is pending is free, too; it
+    /// may have become another cache's meanwhile.
     pub(crate) fn is_thin(&self, class: SizeClass) -> bool {
         let ClassSlabs { holdings, pending, .. } = &self.classes[class.index()];
-        // What is pending may have become another cache's meanwhile.
-        let used = holdings.out.saturating_sub(pending.blocks) * class.block_size();
-        let free = holdings.touched - used;
-        free > capacity_for(class) * class.block_size() && free > used / 32
+        is_much_free(class, holdings.out.saturating_sub(pending.blocks), holdings.touched)
     }
 
     /// Gives a list of up to `most` blocks from the fullest slab that has any: all that is on its list, or freshly carved ones.
@@ -301,6 +298,16 @@ impl ClassSlabs {
     }
 }
 
+/// Whether, of so many bytes of pages, so many blocks of the class leave much free: more than a slab, which a class keeps in any case,
+/// and more than a 32nd of what they take in full slabs, with their share of what is left over there (decision 26).
+fn is_much_free(class: SizeClass, blocks: usize, touched: usize) -> bool {
+    let capacity = capacity_for(class);
+    let slab = (capacity * class.block_size()).next_multiple_of(PAGE);
+    let used = blocks * slab / capacity;
+    let free = touched.saturating_sub(used);
+    free > slab && free > used / 32
+}
+
 fn bin_for(slab: &Slab) -> usize {
     if slab.is_full() {
         return NO_BIN;
@@ -308,4 +315,23 @@ fn bin_for(slab: &Slab) -> usize {
     let (four_times_out, capacity) = (slab.out_count() * 4, slab.capacity());
     let quarters = [1, 2, 3].into_iter().filter(|quarter| four_times_out >= quarter * capacity).count();
     BINS - 1 - quarters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_slabs_leave_nothing_free_and_slabs_half_full_much() {
+        for class in SizeClass::all() {
+            let capacity = capacity_for(class);
+            let touched = (capacity * class.block_size()).next_multiple_of(PAGE);
+            for slabs in 1..1000 {
+                assert!(!is_much_free(class, slabs * capacity, slabs * touched), "{slabs} of {}", class.block_size());
+            }
+            assert!(!is_much_free(class, capacity, 2 * touched), "a slab more of {}", class.block_size());
+            assert!(is_much_free(class, 2 * capacity, 4 * touched), "two slabs more of {}", class.block_size());
+            assert!(!is_much_free(class, 100 * capacity, 102 * touched), "little more of {}", class.block_size());
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! A thread that has nothing of its own left uses what is free in transit before it takes memory: where more threads run than there
 //! are processors, most owners sleep, and what is sent to them waits for longer than it takes others to need as much.
 
+use super::allowance::few;
 use super::magazine::List;
 use super::{CACHES, PURGER, ThreadCache, reclaim};
 use crate::arena::{ARENAS, Growth, Slab};
@@ -31,9 +32,8 @@ impl ThreadCache {
         if list.head.is_none() {
             self.counters.refills.add(1);
             self.tick();
-            let few = self.few_to_fetch(class);
             let most = self.may_fetch(class);
-            list = self.fetch(class, most, few)?;
+            list = self.fetch(class, most)?;
             if list.count > most {
                 // Chains that another thread sent, or this one gathered, as they came.
                 let rest = list.cut(most);
@@ -55,8 +55,8 @@ impl ThreadCache {
     }
 
     /// Gets blocks of a class: what other threads sent back, what the slabs have, what lies in transit, or a new slab.
-    /// No more of a slab's than `most`, and of a thin class's than `few`.
-    fn fetch(&'static self, class: SizeClass, mut most: usize, few: usize) -> Option<List> {
+    /// No more of a slab's than `most`, and a few of a thin class's, but for one that is in a hurry.
+    fn fetch(&'static self, class: SizeClass, mut most: usize) -> Option<List> {
         let mut slabs = self.slabs.lock();
         if !slabs.has_pending(class) {
             slabs.keep_pending(class, self.inboxes[class.index()].take_all());
@@ -66,7 +66,9 @@ impl ThreadCache {
         if is_thin {
             // Blocks that go round between threads would keep every slab a little in use for ever.
             self.settle_arrivals(&mut slabs, class);
-            most = most.min(few);
+            if Self::may_in_tick(&self.fetched[class.index()]) {
+                most = most.min(few(class));
+            }
         }
         if let Some(chain) = slabs.pop_pending(class) {
             return Some(List::of(chain));

@@ -131,7 +131,7 @@ pub(super) fn drift(stage: &Stage) -> Vec<Figure> {
     };
     let middle = f64::midpoint(start, end);
     vec![
-        Figure::new("most resident / live", stage.most(start, |look| ratio(look.resident, look.live)), 1.2),
+        Figure::limited("most resident / live", stage.most(start, |look| ratio(look.resident, look.live)), 1.2, 1.25),
         Figure::new(
             "mean resident / live of the second round, by that of the first",
             over(middle, end) / over(start, middle),

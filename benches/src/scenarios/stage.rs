@@ -81,7 +81,7 @@ pub struct Figure {
     pub value: f64,
     /// It is to be at most this.
     pub target: f64,
-    /// Where the target is not reached: what is, so that it does not become worse.
+    /// Where the target is not always reached: what is, so that it does not become worse.
     pub reached: Option<f64>,
 }
 
@@ -91,8 +91,8 @@ impl Figure {
         Self { what, value, target, reached: None }
     }
 
-    /// A figure that does not reach its target, but this.
-    pub fn missed(what: &'static str, value: f64, target: f64, reached: f64) -> Self {
+    /// A figure that may be as much as this where the machine is busy, or always.
+    pub fn limited(what: &'static str, value: f64, target: f64, reached: f64) -> Self {
         Self { reached: Some(reached), ..Self::new(what, value, target) }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn free_only(stage: &Stage) -> Vec<Figure> {
         receive.iter().for_each(drop);
     });
     let peak = stage.most(0.0, |look| look.live as f64);
-    vec![Figure::missed("most resident / live peak", stage.most(0.0, |look| look.resident as f64) / peak, 1.2, 1.35)]
+    vec![Figure::limited("most resident / live peak", stage.most(0.0, |look| look.resident as f64) / peak, 1.2, 1.35)]
 }
 
 /// What a generation of producers makes, and leaves behind when it falls idle.
@@ -107,7 +107,7 @@ pub(super) fn handover(stage: &Stage) -> Vec<Figure> {
     let last = stage.looks().iter().map(|look| look.seconds).fold(0.0, f64::max);
     let most = stage.most(filled.min(last), |look| look.resident as f64);
     // Met at full scale; in the short form what a thread has at hand weighs more.
-    vec![Figure::missed("most resident / live peak", most / peak, 1.25, 1.4)]
+    vec![Figure::limited("most resident / live peak", most / peak, 1.25, 1.4)]
 }
 
 /// A size of every class that an allocator with eight classes to a doubling has.
@@ -209,6 +209,6 @@ pub(super) fn churn(stage: &Stage) -> Vec<Figure> {
     let last = stage.most(marks[2], |look| look.resident as f64);
     vec![
         Figure::new("resident / pages that hold a survivor, at the end", ratio(end.resident, floor), 1.25),
-        Figure::missed("most resident of the last quarter, by that of the third", last / third, 1.05, 1.15),
+        Figure::limited("most resident of the last quarter, by that of the third", last / third, 1.05, 1.15),
     ]
 }

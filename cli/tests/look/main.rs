@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
+use terrace_core::inspect::VERSION;
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -208,10 +209,10 @@ fn broken_core_files_are_refused_in_a_sentence() {
     assert_eq!(
         refusal(&mut terrace(name)),
         format!(
-            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version 4"
+            "terrace: {name} cannot be looked into: the heap's root is of version 99; this program reads version {VERSION}"
         )
     );
-    write_at(&places, 4);
+    write_at(&places, VERSION);
     assert_eq!(figures(&look(name)), figures(&whole));
     write_at(&places.iter().map(|at| at + 4).collect::<Vec<_>>(), 7);
     let text = refusal(&mut terrace(name));
