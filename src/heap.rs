@@ -402,7 +402,7 @@ pub(crate) fn look_up(start: NonNull<u8>) -> Result<Block, Fault> {
     // SAFETY: the address lies in a segment.
     let slab = unsafe { slab_containing(start) };
     if slab.is_block_start(start) {
-        if tcache::was_just_freed(slab, start) {
+        if tcache::was_just_freed(slab, start) || tcache::was_settled_last(start) {
             return Err(Fault::Freed { size: slab.block_size() });
         }
         return Ok(Block::Small(slab.class()));

@@ -219,10 +219,14 @@ pub(crate) fn stop() {
     lifecycle::forget_exit_key();
 }
 
-/// Whether a block of a slab was the last of its class that the calling thread freed, and was not handed out since.
+/// Whether a block of a slab was the last of its class that the calling thread freed, and was not handed out since, nor went to its slab.
 pub(crate) fn was_just_freed(slab: &Slab, start: NonNull<u8>) -> bool {
-    let cache = slot::get();
-    cache.magazine(slab.class()).top().is_some_and(|top| top.start() == start) || cache.was_settled_last(start)
+    slot::get().magazine(slab.class()).top().is_some_and(|top| top.start() == start)
+}
+
+/// Whether a block was the last that the calling thread freed of a thin class and that went to its slab, and is there still.
+pub(crate) fn was_settled_last(start: NonNull<u8>) -> bool {
+    slot::get().was_settled_last(start)
 }
 
 /// What the library does when it is loaded. The calling thread gets its cache with its first block.

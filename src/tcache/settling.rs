@@ -238,10 +238,11 @@ impl ThreadCache {
     fn keep_house(&'static self, now: u64, turns: usize) {
         let delay = OPTIONS.purge_delay_ms();
         let mut idle = [false; size_class::COUNT];
+        let became_thin = self.look_for_thin();
         for class in SizeClass::all() {
             idle[class.index()] = !self.busy[class.index()].get();
             // With the room that it has a class that became thin would hand out what is freed for long.
-            if idle[class.index()] | self.became_thin(class) {
+            if idle[class.index()] || became_thin[class.index()] {
                 self.settle_magazine(class);
             }
             self.busy[class.index()].set(false);
@@ -267,11 +268,15 @@ impl ThreadCache {
         ARENAS.gather_huge_pages();
     }
 
-    /// Looks whether a class is thin; whether it was not so when that was looked at last.
-    fn became_thin(&self, class: SizeClass) -> bool {
-        let is_thin = self.slabs.lock().is_thin(class);
-        let was_thin = self.thin[class.index()].replace(is_thin);
-        is_thin && !was_thin
+    /// Looks which classes are thin; which of them were not so when that was looked at last.
+    fn look_for_thin(&self) -> [bool; size_class::COUNT] {
+        let (slabs, mut became_thin) = (self.slabs.lock(), [false; size_class::COUNT]);
+        for class in SizeClass::all() {
+            let is_thin = slabs.is_thin(class);
+            let was_thin = self.thin[class.index()].replace(is_thin);
+            became_thin[class.index()] = is_thin && !was_thin;
+        }
+        became_thin
     }
 
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {

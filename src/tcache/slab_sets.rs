@@ -27,6 +27,9 @@ const NO_BIN: usize = BINS;
 /// A refill carves at most this many bytes at a time, so that memory is touched little before it is used.
 const CARVE_BYTES: usize = 4096;
 
+/// No slab is smaller, in bytes: for a class that has not so much nothing has to be divided.
+const LEAST_SLAB: usize = 32 << 10;
+
 /// Returning a page costs as much as looking at this many blocks.
 const PAGE_WORK: usize = 16;
 
@@ -301,6 +304,9 @@ impl ClassSlabs {
 /// Whether, of so many bytes of pages, so many blocks of the class leave much free: more than a slab, which a class keeps in any case,
 /// and more than a 32nd of what they take in full slabs, with their share of what is left over there (decision 26).
 fn is_much_free(class: SizeClass, blocks: usize, touched: usize) -> bool {
+    if touched <= LEAST_SLAB {
+        return false;
+    }
     let capacity = capacity_for(class);
     let slab = (capacity * class.block_size()).next_multiple_of(PAGE);
     let used = blocks * slab / capacity;
@@ -326,6 +332,7 @@ mod tests {
         for class in SizeClass::all() {
             let capacity = capacity_for(class);
             let touched = (capacity * class.block_size()).next_multiple_of(PAGE);
+            assert!(touched >= LEAST_SLAB);
             for slabs in 1..1000 {
                 assert!(!is_much_free(class, slabs * capacity, slabs * touched), "{slabs} of {}", class.block_size());
             }
