@@ -224,7 +224,11 @@ impl ThreadCache {
     pub(super) fn look_at_clock(&'static self) {
         let now = os::clock_ms();
         self.seen.store(now, Ordering::Relaxed);
-        let interval = u64::from(OPTIONS.purge_delay_ms()).clamp(HOUSEKEEPING_LEAST_MS, HOUSEKEEPING_MS);
+        let interval = match u64::from(OPTIONS.purge_delay_ms()) {
+            // Free runs go at once then, and pages inside slabs with the usual turn.
+            0 => HOUSEKEEPING_MS,
+            delay => delay.clamp(HOUSEKEEPING_LEAST_MS, HOUSEKEEPING_MS),
+        };
         let turns = (now - self.last_housekeeping.get()) / interval;
         if turns > 0 {
             self.last_housekeeping.set(now);
