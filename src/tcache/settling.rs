@@ -24,7 +24,7 @@ const CALLS_BETWEEN_CLOCKS: u32 = 32;
 const HOUSEKEEPING_MS: u64 = 100;
 /// But never more often than this, in milliseconds.
 const HOUSEKEEPING_LEAST_MS: u64 = 10;
-/// So often, less one, a class is resettled within a tick of the coarse clock, which is some milliseconds: a thousandth of the time.
+/// Within a tick of the coarse clock, some milliseconds, a class is resettled fewer times than this.
 const TIMES_A_TICK: u32 = 16;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 16 << 10;
