@@ -155,6 +155,7 @@ extern "C" fn allocate_zeroed_from(
 }
 
 /// A run of pages, or a mapping, of zeroes.
+#[unsafe(link_section = ".text.terrace.common")]
 fn allocate_zeroed_pages(size: usize, align: usize) -> *mut u8 {
     let at_hand = if size <= OPTIONS.mmap_threshold() { medium_at_hand(size, align) } else { None };
     match at_hand {

@@ -259,3 +259,42 @@ fn a_package_s_files_do_not_mention_the_folder_they_are_put_together_in() {
     assert_eq!(package(&destdir.join("usr"), &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
     fs::remove_dir_all(&destdir).unwrap();
 }
+
+/// Of a file the kernel maps 64 KiB at a time, as far as one segment goes. What a process runs that starts, allocates and ends takes two
+/// such pieces of the library's code: the beginning, and what lies beside the linkage table behind all code, which is nothing (decision 21).
+#[test]
+fn a_small_program_needs_two_pieces_of_the_code() {
+    const PIECE: u64 = 64 << 10;
+    let library = prefix().join("lib/libterrace.so");
+    let lines = |what: &str| {
+        let read = Command::new("readelf").arg(what).arg(&library).output().expect("readelf can be started");
+        assert_fine(&read);
+        let lines = String::from_utf8(read.stdout).unwrap();
+        lines.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<String>>>()
+    };
+    let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap();
+    let segments = lines("-lW");
+    let code =
+        segments.iter().find(|line| line.first().is_some_and(|kind| kind == "LOAD") && line.contains(&"E".into()));
+    let begin = number(&code.expect("the library has code")[2]);
+    // `free` comes last of what lies at the beginning.
+    let symbols = lines("-sW");
+    for name in ["malloc", "calloc", "realloc", "free"] {
+        let found = symbols.iter().find(|line| line.last().is_some_and(|it| it == name));
+        let address = number(&found.unwrap_or_else(|| panic!("{name} is not there"))[1]);
+        assert!(
+            address > begin && address < begin / 4096 * 4096 + PIECE - 256,
+            "{name} lies at {address:#x}, code at {begin:#x}"
+        );
+    }
+    let sections = lines("-SW");
+    let section = |name: &str| {
+        let line = sections.iter().find_map(|line| {
+            let place = line.iter().position(|word| word == name)?;
+            Some(number(&line[place + 2]))
+        });
+        line.unwrap_or_else(|| panic!("there is no section {name}"))
+    };
+    let (end, table) = (section(".terrace.end"), section(".plt"));
+    assert!(end % PIECE == 0 && (end..end + 4096).contains(&table), "{end:#x} {table:#x}");
+}

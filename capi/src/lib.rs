@@ -37,6 +37,13 @@ core::arch::global_asm!(
     ".popsection",
 );
 
+// The kernel maps 64 KiB of a file around each place that is touched, aligned to that. The linkage table lies behind all code, and is jumped
+// through once, by the compiler's own code for the end of a library: with this before it, it has a 64 KiB of which nothing else is there
+// to be mapped. And the whole library is loaded at a multiple of 64 KiB, so that what a process runs at its start, which lies at the
+// beginning of the code, is mapped in one piece (decision 21).
+#[cfg(feature = "shared")]
+core::arch::global_asm!(".pushsection .terrace.end, \"axR\", @progbits", ".balign 65536", ".byte 0", ".popsection",);
+
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     c_face::panicked(info)

@@ -305,6 +305,7 @@ impl GeneralHeap {
         self.dirty_pages.set(count(self.dirty_pages.get(), run.pages()));
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn free_pages_at(&self, spot: Spot, pages: usize) {
         let (mut first, mut len) = (spot.page, pages);
         spot.run().state.set(RunState::Inner);
@@ -353,6 +354,7 @@ impl GeneralHeap {
     /// Returns to the kernel the memory of dirty runs that are at least `age_ms` old, up to about `budget` pages; says how
     /// many pages those were. What a huge page keeps is looked at again when it is as old again;
     /// with an age of 0 it keeps nothing.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn purge(&self, now_ms: u64, age_ms: u32, budget: usize) -> usize {
         self.join_recent();
         let (mut purged, mut kept) = (0, 0);

@@ -97,10 +97,16 @@ fn free_pages(segment: &'static Segment) -> [usize; HALVES] {
 
 impl Arenas {
     /// Has the kernel put what has long been in dense use into huge pages, if that is wanted: some, each time. For slow paths.
+    #[inline]
     pub(crate) fn gather_huge_pages(&self) {
         if !OPTIONS.huge_pages() || os::page_size() != PAGE || OPTIONS.purge_delay_ms() == 0 {
             return;
         }
+        self.gather_some();
+    }
+
+    #[inline(never)]
+    fn gather_some(&self) {
         let mut chosen = [None; AT_A_TIME];
         let mut places = chosen.iter_mut();
         for (number, arena) in self.arenas.iter().enumerate().filter(|(_, arena)| arena.segments.get() > 0) {

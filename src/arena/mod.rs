@@ -208,13 +208,14 @@ impl Arenas {
         align: usize,
         state: RunState,
     ) -> Option<Pages> {
-        let mut others = (first + 1..self.count()).chain(0..first);
-        others.find_map(|index| {
-            let taken = self.arenas[index].try_take(pages, align, state)?;
-            // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
-            hint.set(index);
-            Some(taken)
-        })
+        for index in (first + 1..self.count()).chain(0..first) {
+            if let Some(taken) = self.arenas[index].try_take(pages, align, state) {
+                // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
+                hint.set(index);
+                return Some(taken);
+            }
+        }
+        None
     }
 
     /// Makes a slab of the class for `owner`; with it what `Pages::owed` says.
@@ -290,6 +291,7 @@ impl Arenas {
 
     /// As `purge`, but each arena keeps about `kept` pages that were used before. Says how many pages lost their memory or
     /// their addresses.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn purge_keeping(&self, kept: usize, age_ms: u32, budget: usize, wait: bool) -> usize {
         let (now, mut returned) = (os::clock_ms(), 0);
         for arena in self.used() {

@@ -85,6 +85,7 @@ pub unsafe fn free(address: *mut u8) {
 }
 
 /// `calloc`: `count` times `size` zeroed bytes. NULL and `ENOMEM` when the product overflows or there is no memory.
+#[unsafe(link_section = ".text.terrace.common")]
 pub fn calloc(count: usize, size: usize) -> *mut u8 {
     match count.checked_mul(size) {
         Some(bytes) => heap::allocate_zeroed(bytes, C_ALIGN, heap::class_of_layout(bytes, C_ALIGN)),
@@ -197,6 +198,7 @@ with_caller! {
     fn posix_memalign_slow(place: *mut *mut u8, align: usize, size: usize) -> i32 => posix_memalign_from, ["rcx", "r8"], ["x3", "x4"]
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn posix_memalign_from(
     place: *mut *mut u8,
     align: usize,

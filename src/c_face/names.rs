@@ -12,6 +12,7 @@ use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 #[unsafe(link_section = ".init_array")]
 static START: extern "C" fn() = start;
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn start() {
     c_face::start(terrace_on_error);
 }
@@ -21,6 +22,7 @@ extern "C" fn start() {
 #[unsafe(link_section = ".fini_array")]
 static STOP: extern "C" fn() = stop;
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn stop() {
     c_face::stop();
 }
@@ -69,6 +71,7 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
 
 /// calloc(3).
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.common")]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     c_face::calloc(count, size).cast()
 }
@@ -78,6 +81,7 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 /// # Safety
 /// `block` is NULL or a block that the caller gives up unless the call fails.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.common")]
 pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the caller's promise.
     unsafe { c_face::realloc(block.cast(), size).cast() }
@@ -126,6 +130,7 @@ macro_rules! by_name {
 /// # Safety
 /// As for [`realloc`].
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.common")]
 pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
     type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
     let address = by_name!("realloc", realloc);
@@ -155,6 +160,7 @@ pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 /// # Safety
 /// `place` must be valid for a write of a pointer.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.terrace.common")]
 pub unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, size: usize) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { c_face::posix_memalign(place.cast(), align, size) }

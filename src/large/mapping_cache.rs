@@ -189,6 +189,7 @@ impl MappingCache {
     }
 
     /// Takes out the oldest range that is at least `age_ms` old, for the caller to unmap.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn evict_oldest(&mut self, now_ms: u32, age_ms: u32) -> Option<Mapping> {
         let place = self.oldest(now_ms, age_ms)?;
         let len = self.ranges[place]?.mapping.len;

@@ -350,6 +350,7 @@ impl Large {
     }
 
     /// Unmaps the cached mappings that are at least `age_ms` old; says how many bytes those were.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn purge(&self, age_ms: u32) -> usize {
         let (now, mut purged) = (os::clock_ms() as u32, 0);
         while let Some(old) = self.evict(now, age_ms) {

@@ -21,8 +21,14 @@ fn unified_group(text: &[u8]) -> Option<&[u8]> {
     text.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::")).filter(|path| path.len() > 1)
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 pub(super) fn parse_number(text: &[u8]) -> Option<usize> {
-    core::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+    let digits = text.trim_ascii();
+    let append = |number: usize, digit: &u8| {
+        let value = usize::from(digit.checked_sub(b'0').filter(|value| *value < 10)?);
+        number.checked_mul(10)?.checked_add(value)
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, append) }
 }
 
 /// A path put together on the stack; one that is too long is not read.
@@ -45,6 +51,7 @@ impl Path {
         path
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn read<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         let path = self.bytes.get(..=self.len)?;
         read_file(core::ffi::CStr::from_bytes_with_nul(path).ok()?, buffer)

@@ -42,6 +42,7 @@ pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
 
 /// Maps `len` bytes aligned to `align`, a power of two of at least a page. `hint` is where the caller would like it: a
 /// mapping that lies right beside the last one costs neither a trim nor another entry in the kernel's list.
+#[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn map_aligned(len: usize, align: usize, hint: *mut u8) -> Option<NonNull<u8>> {
     let writable = libc::PROT_READ | libc::PROT_WRITE;
     if !hint.is_null() {

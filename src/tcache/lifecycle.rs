@@ -184,6 +184,7 @@ impl Caches {
     }
 
     /// Has threads spread over as many arenas as the options, or the processors, say.
+    #[unsafe(link_section = ".text.terrace.common")]
     fn spread(&self) {
         let processors = os::processors();
         ARENAS.set_count(OPTIONS.arenas().unwrap_or(processors));

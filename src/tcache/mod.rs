@@ -86,7 +86,6 @@ pub(crate) struct ThreadCache {
     /// making, or by a claim that acquires all that was written before.
     by_size: ByteTable,
     account: Account,
-    outbox: Outbox,
     /// Bytes in all old lists.
     old_bytes: Cell<usize>,
     /// Medium blocks at hand.
@@ -130,6 +129,9 @@ pub(crate) struct ThreadCache {
     thread: AtomicU32,
     pub(crate) counters: Counters,
     slabs: Mutex<SlabSets>,
+
+    /// The thread's own again. Last, since few of its lines are used by most threads: so all else lies on three pages.
+    outbox: Outbox,
 }
 
 /// Written by the thread that has the cache, read by anybody.
@@ -337,7 +339,6 @@ impl ThreadCache {
             grants: [const { Cell::new(0) }; size_class::COUNT],
             by_size: [SizeClass::from_index(0); BYTE_TABLE_MAX + 1],
             account: Account::new(),
-            outbox: Outbox::new(),
             old_bytes: Cell::new(0),
             shelf: Shelf::new(),
             arena: Cell::new(0),
@@ -365,6 +366,7 @@ impl ThreadCache {
                 held: [const { Counter::new() }; size_class::COUNT],
             },
             slabs: Mutex::new(SlabSets::new()),
+            outbox: Outbox::new(),
         }
     }
 
@@ -394,6 +396,7 @@ impl ThreadCache {
     }
 
     /// Puts a block of another cache's into the outbox, or sends it while calls are attended.
+    #[unsafe(link_section = ".text.terrace.common")]
     fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
         if OPTIONS.attended() {
             // A chain would have room that the fast path sees.

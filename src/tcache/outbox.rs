@@ -191,6 +191,7 @@ impl Outbox {
 
     /// Puts a block in. A chain that is full stays until the next block of its place comes, so that freeing the block that
     /// was put in last once more is always noticed, unless its chain was taken back meanwhile.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
         let key = Key::of(owner, class);
         let place = self.place(key);
@@ -225,6 +226,7 @@ impl Outbox {
         self.granted_bytes.get() as usize
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     fn take(&self, place: &Place) -> Option<Parcel> {
         let (key, granted) = (place.key.get(), place.granted.take());
         if granted > 0 {

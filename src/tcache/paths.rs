@@ -264,6 +264,7 @@ with_caller! {
     fn free_remote_slow(slab: &'static Slab, block: BlockPtr) => free_remote_from, ["rdx", "rcx"], ["x2", "x3"]
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usize, returns_to: usize) {
     if OPTIONS.attended() {
         // SAFETY: whoever freed the block gave it up.
@@ -304,6 +305,7 @@ impl ThreadCache {
 
     /// Puts a block into a magazine that is full.
     #[inline(never)]
+    #[unsafe(link_section = ".text.terrace.common")]
     fn push_rotating(&'static self, class: SizeClass, block: BlockPtr) {
         self.rotate(class);
         self.tick();

@@ -148,6 +148,7 @@ impl ThreadCache {
     }
 
     /// Settles what waits in the inbox of a class. For any thread that holds this cache's lock.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn settle_arrivals(&self, slabs: &mut SlabSets, class: SizeClass) {
         let now = os::clock_ms() as u32;
         let mut arrived = self.inboxes[class.index()].take_all();
@@ -239,6 +240,7 @@ impl ThreadCache {
 
     /// Sends what lies in the outbox, settles the magazines of classes that were idle or became thin, and returns what is due.
     #[cold]
+    #[unsafe(link_section = ".text.terrace.common")]
     fn keep_house(&'static self, now: u64, turns: usize) {
         let delay = OPTIONS.purge_delay_ms();
         let mut idle = [false; size_class::COUNT];
@@ -283,6 +285,7 @@ impl ThreadCache {
         became_thin
     }
 
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {
         let young = self.magazine(class).unload(class, 0);
         let old = self.take_old(class);

@@ -87,6 +87,7 @@ impl ThreadCache {
     /// Gives all that lies there to the arenas.
     #[cold]
     #[inline(never)]
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn clear_shelf(&self) {
         let shelf = &self.shelf;
         if shelf.bytes.get() == 0 {

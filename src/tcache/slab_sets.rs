@@ -166,6 +166,7 @@ impl SlabSets {
     /// Puts a block on its slab's list, and with it those of the same slab that follow in `rest`, if the slab is `owner`'s,
     /// whose sets these are. A slab that is empty then goes back to its arena, unless it is the last one of its class that has
     /// blocks to give.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn settle(
         &mut self,
         owner: NonNull<Owner>,
@@ -221,6 +222,7 @@ impl SlabSets {
 
     /// Gives back what slabs have not needed for `age_ms`: empty slabs, and free pages of others. Looks at about `budget`
     /// blocks or pages. Says how many pages inside slabs lost their memory.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn give_back(&mut self, now_ms: u32, age_ms: u32, mut budget: usize) -> usize {
         let mut returned = 0;
         while budget > 0

@@ -83,18 +83,28 @@ struct Row {
     played: Vec<(String, Played)>,
 }
 
-/// Programs that have just started, and the arguments of those that end by themselves.
-const FRESH: [(&str, &str, &[&str]); 3] = [
-    ("fresh-true", "`true`, as it exits", &["/bin/true"]),
-    ("fresh-python3", "`python3 -c pass`, as it exits", &["/usr/bin/python3", "-c", "pass"]),
-    ("fresh-server", "the example server, idle", &[]),
+/// A program that has just started.
+enum Fresh {
+    /// One that ends by itself, with its arguments, on a preloaded allocator.
+    Ending(&'static [&'static str]),
+    /// The example server, on a preloaded allocator.
+    Server,
+    /// The example server with the allocator linked in, as a Rust program has it.
+    RustServer,
+}
+
+const FRESH: [(&str, &str, Fresh); 4] = [
+    ("fresh-true", "`true`, as it exits", Fresh::Ending(&["/bin/true"])),
+    ("fresh-python3", "`python3 -c pass`, as it exits", Fresh::Ending(&["/usr/bin/python3", "-c", "pass"])),
+    ("fresh-server", "the example server, idle", Fresh::Server),
+    ("fresh-server-rust", "the example server with the allocator linked in, idle", Fresh::RustServer),
 ];
 
 /// Of a fresh program's resident memory the mean of so many runs counts, if it ends by itself: where the kernel puts things
 /// moves it by a tenth either way, since it maps a file's pages by aligned 64 KiB around each one that is touched.
 const FRESH_RUNS: usize = 61;
 /// The same of one that has to be ended, which takes longer and is larger, so that this matters less.
-const IDLE_RUNS: usize = 5;
+const IDLE_RUNS: usize = 9;
 
 /// How many times the resident memory of the leanest rival Terrace's may be.
 const FRESH_TARGET: f64 = 1.1;
@@ -158,8 +168,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if usable.len() == 1 && !usable.iter().any(|(name, _)| **name == glibc) {
         fresh_on.push((&glibc, None));
     }
-    for (name, what, arguments) in FRESH.into_iter().filter(|(name, ..)| chosen(name)) {
-        rows.push(fresh(name, what, arguments, &tools, &fresh_on)?);
+    for (name, what, program) in FRESH.iter().filter(|(name, ..)| chosen(name)) {
+        rows.push(fresh(name, what, program, &shop, &tools, &fresh_on)?);
     }
     if rows.is_empty() {
         return Err("nothing matches; see --help".into());
@@ -193,16 +203,25 @@ fn play(command: &mut Command, object: Option<&Path>) -> Result<Played, String> 
 fn fresh(
     name: &'static str,
     what: &'static str,
-    arguments: &[&str],
+    program: &Fresh,
+    shop: &Workshop,
     tools: &Path,
     usable: &[(&String, Option<&Path>)],
 ) -> Result<Row, String> {
     let mut means = Vec::new();
     for (allocator, object) in usable {
         eprintln!("{name} on {allocator}");
-        let look =
-            |_| if arguments.is_empty() { idle_server(tools, *object) } else { at_exit(arguments, tools, *object) };
-        let runs = if arguments.is_empty() { IDLE_RUNS } else { FRESH_RUNS };
+        // glibc's is what a Rust program has that names no other.
+        let own = match program {
+            Fresh::RustServer if allocator.as_str() != "glibc" => Some(shop.programs(allocator)?),
+            _ => None,
+        };
+        let look = |_| match program {
+            Fresh::Ending(arguments) => at_exit(arguments, tools, *object),
+            Fresh::Server => idle_server(tools, *object),
+            Fresh::RustServer => idle_server(own.as_deref().unwrap_or(tools), None),
+        };
+        let runs = if matches!(program, Fresh::Ending(_)) { FRESH_RUNS } else { IDLE_RUNS };
         let seen = (0..runs).map(look).collect::<Result<Vec<f64>, String>>()?;
         means.push(seen.iter().sum::<f64>() / runs as f64);
     }
@@ -216,7 +235,10 @@ fn fresh(
             target: FRESH_TARGET,
             limit: FRESH_LIMIT,
         };
-        let provider = object.map_or(String::new(), |object| object.display().to_string());
+        let provider = match program {
+            Fresh::RustServer => String::new(),
+            _ => object.map_or(String::new(), |object| object.display().to_string()),
+        };
         row.played.push(((*allocator).clone(), Played { provider, figures: vec![figure], looks: Vec::new() }));
     }
     Ok(row)
@@ -237,9 +259,9 @@ fn at_exit(arguments: &[&str], tools: &Path, object: Option<&Path>) -> Result<f6
     Ok(kib.ok_or("the launcher reported no resident memory")? / 1024.0)
 }
 
-/// Resident memory of the example server half a second after it began to listen, in MiB.
-fn idle_server(tools: &Path, object: Option<&Path>) -> Result<f64, String> {
-    let mut command = Command::new(tools.join("http_serve"));
+/// Resident memory of the example server in a folder half a second after it began to listen, in MiB.
+fn idle_server(folder: &Path, object: Option<&Path>) -> Result<f64, String> {
+    let mut command = Command::new(folder.join("http_serve"));
     process::clean(&mut command).args(["--threads", "2"]);
     if let Some(object) = object {
         command.env("LD_PRELOAD", object);
