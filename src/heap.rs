@@ -183,10 +183,21 @@ fn allocate_pages(size: usize, align: usize) -> *mut u8 {
     if size <= OPTIONS.mmap_threshold() { allocate_medium(size, align) } else { allocate_pages_slow(size, align) }
 }
 
-/// As [`allocate_pages`], for up to `mmap_threshold` bytes. Out of line: its search of the shelf needs a frame, which others would pay for.
+/// As [`allocate_pages`], for up to `mmap_threshold` bytes. Out of line, as is what comes after the block that was freed last: its search of the
+/// shelf needs a frame, which others would pay for.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 fn allocate_medium(size: usize, align: usize) -> *mut u8 {
+    let latest = if align <= PAGE && !OPTIONS.attended() { tcache::unshelve_latest(size) } else { None };
+    match latest {
+        Some(start) => start.as_ptr(),
+        None => allocate_medium_otherwise(size, align),
+    }
+}
+
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+fn allocate_medium_otherwise(size: usize, align: usize) -> *mut u8 {
     match medium_at_hand(size, align) {
         Some(start) => start.as_ptr(),
         None => allocate_pages_slow(size, align),
@@ -194,7 +205,6 @@ fn allocate_medium(size: usize, align: usize) -> *mut u8 {
 }
 
 /// A block of `size` bytes, at most `mmap_threshold`, aligned to `align`, if the calling thread has just such a medium one at hand.
-#[inline(always)]
 fn medium_at_hand(size: usize, align: usize) -> Option<NonNull<u8>> {
     if align < MAX_RUN_ALIGN && !OPTIONS.attended() { tcache::unshelve(size, align) } else { None }
 }
@@ -285,6 +295,15 @@ pub(crate) unsafe fn free(address: *mut u8) {
 unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     // SAFETY: the caller's promise.
     if unsafe { !tcache::free_in_slab(descriptor, start) } {
+        free_medium_at_hand(start);
+    }
+}
+
+/// Puts a medium block at hand, if there is room, and goes on with it, or whatever it is, otherwise.
+#[inline(never)]
+#[unsafe(link_section = ".text.terrace.common")]
+fn free_medium_at_hand(start: NonNull<u8>) {
+    if OPTIONS.attended() || !tcache::try_shelve(start) {
         shelve_or_free(start);
     }
 }

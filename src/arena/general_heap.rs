@@ -101,6 +101,16 @@ impl Run {
         self.pages.get() as usize
     }
 
+    /// The number of its first page in its segment.
+    pub(crate) fn page(&self) -> usize {
+        self.page.get() as usize
+    }
+
+    /// Whether it is of just so many pages and begins at a multiple of `align` (a power of two) of them.
+    pub(crate) fn fits(&self, pages: usize, align: usize) -> bool {
+        self.pages() == pages && self.page() & (align - 1) == 0
+    }
+
     pub(crate) fn is_zeroed(&self) -> bool {
         self.zeroed.get()
     }
@@ -130,7 +140,7 @@ impl Spot {
     pub(crate) fn of(run: &'static Run) -> Self {
         // SAFETY: descriptors lie at the head of registered segments.
         let segment = unsafe { Segment::containing(NonNull::from_ref(run).cast()) };
-        Self { segment, page: run.page.get() as usize }
+        Self { segment, page: run.page() }
     }
 
     /// # Safety
@@ -215,10 +225,10 @@ impl GeneralHeap {
     /// or else of the clean ones, the shortest that holds them, the lowest among equals. What is left over stays free.
     #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
-        if let Some(spot) = self.recent.take(pages, align) {
-            self.count_recent(spot.run(), usize::wrapping_sub);
-            spot.run().state.set(state);
-            return Some(Taken { spot, zeroed: false });
+        if let Some(run) = self.recent.take(pages, align) {
+            self.count_recent(run, usize::wrapping_sub);
+            run.state.set(state);
+            return Some(Taken { spot: Spot::of(run), zeroed: false });
         }
         self.join_recent();
         let (run, start) = best_fit(&self.dirty, pages, align).or_else(|| best_fit(&self.clean, pages, align))?;

@@ -111,7 +111,7 @@ pub(crate) fn medium_at(start: NonNull<u8>) -> Option<&'static Run> {
     // SAFETY: callers pass addresses that they found to lie in a registered segment.
     let spot = unsafe { Spot::containing(start) };
     let run = spot.run();
-    let starts = spot.page >= HEADER_PAGES && spot.start() == start;
+    let starts = spot.page >= HEADER_PAGES && start.addr().get().is_multiple_of(PAGE);
     (starts && run.state() == RunState::Medium && !run.is_shelved()).then_some(run)
 }
 

@@ -1,10 +1,10 @@
 //! Runs that were freed last, kept whole for the next request of their length: those of a general heap, and those of a thread.
 
-use super::general_heap::{Run, Spot};
+use super::general_heap::Run;
 use crate::sync::Cell;
 
 pub(crate) struct Recent<const ROOM: usize> {
-    /// The first `count` are there, the latest last.
+    /// The first `count` are there, the latest last; what comes after them is no more.
     runs: [Cell<Option<&'static Run>>; ROOM],
     count: Cell<usize>,
 }
@@ -30,22 +30,28 @@ impl<const ROOM: usize> Recent<ROOM> {
     }
 
     pub(crate) fn pop(&self) -> Option<&'static Run> {
-        let last = self.count.get().checked_sub(1)?;
-        self.count.set(last);
-        self.runs[last].take()
+        let place = self.runs.get(self.count.get().wrapping_sub(1))?;
+        self.count.set(self.count.get() - 1);
+        place.get()
+    }
+
+    /// Takes out the latest run if it has this length in pages.
+    #[inline(always)]
+    pub(crate) fn take_latest(&self, pages: usize) -> Option<&'static Run> {
+        let latest = self.runs.get(self.count.get().wrapping_sub(1))?;
+        let run = latest.get().filter(|run| run.pages() == pages)?;
+        self.count.set(self.count.get() - 1);
+        Some(run)
     }
 
     /// Takes out the latest run that has this length and alignment (a power of two), in pages.
-    pub(crate) fn take(&self, pages: usize, align: usize) -> Option<Spot> {
+    pub(crate) fn take(&self, pages: usize, align: usize) -> Option<&'static Run> {
         let mut present = self.runs[..self.count.get()].iter().rev();
-        let (place, spot) = present.find_map(|place| {
-            let run = place.get().filter(|run| run.pages() == pages)?;
-            let spot = Spot::of(run);
-            (spot.page & (align - 1) == 0).then_some((place, spot))
-        })?;
-        // The last run moves to its place.
+        let (place, run) =
+            present.find_map(|place| Some((place, place.get().filter(|run| run.fits(pages, align))?)))?;
+        // The latest moves to its place.
         place.set(self.pop());
-        Some(spot)
+        Some(run)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Run> {
@@ -53,6 +59,6 @@ impl<const ROOM: usize> Recent<ROOM> {
     }
 
     pub(crate) fn contains(&self, run: &Run) -> bool {
-        self.runs.iter().any(|place| place.get().is_some_and(|other| core::ptr::eq(other, run)))
+        self.iter().any(|other| core::ptr::eq(other, run))
     }
 }

@@ -172,21 +172,29 @@ impl Large {
             return None;
         }
         let len = size.max(1).next_multiple_of(os::page_size());
-        let align = align.max(os::page_size());
-        let (mapping, fresh) =
-            if align == os::page_size() { self.map_or_reuse(len)? } else { self.map_aligned_or_reuse(len, align)? };
-        if !self.inner.lock().registry.insert(mapping) {
+        let is_aligned = align > os::page_size();
+        let mut inner = self.inner.lock();
+        let cached = if is_aligned { inner.cache.take_aligned(len, align) } else { inner.cache.take(len) };
+        let (mapping, fresh, registered) = match cached {
+            // A lock of its own for this would take as long as all else.
+            Some(mapping) => (mapping, 0, inner.registry.insert(mapping)),
+            None => {
+                drop(inner);
+                let (mapping, fresh) = if is_aligned { self.map_aligned(len, align)? } else { self.map(len)? };
+                inner = self.inner.lock();
+                (mapping, fresh, inner.registry.insert(mapping))
+            }
+        };
+        drop(inner);
+        if !registered {
             unmap(mapping);
             return None;
         }
         Some(Block { start: mapping.start, zeroed: fresh == len, fresh })
     }
 
-    /// A mapping, and how many of its bytes have no memory yet.
-    fn map_or_reuse(&self, len: usize) -> Option<(Mapping, usize)> {
-        if let Some(mapping) = self.inner.lock().cache.take(len) {
-            return Some((mapping, 0));
-        }
+    /// A mapping that no cached range holds, and how many of its bytes have no memory yet.
+    fn map(&self, len: usize) -> Option<(Mapping, usize)> {
         let mapping = Mapping { start: counted(len, || os::map(len))?, len };
         match self.furnish(mapping, 0) {
             Furnished::UpTo(used) => Some((mapping, len - used)),
@@ -201,10 +209,7 @@ impl Large {
         }
     }
 
-    fn map_aligned_or_reuse(&self, len: usize, align: usize) -> Option<(Mapping, usize)> {
-        if let Some(mapping) = self.inner.lock().cache.take_aligned(len, align) {
-            return Some((mapping, 0));
-        }
+    fn map_aligned(&self, len: usize, align: usize) -> Option<(Mapping, usize)> {
         let start = counted(len, || os::map_aligned(len, align, ptr::null_mut()))?;
         Some((Mapping { start, len }, len))
     }

@@ -59,6 +59,12 @@ impl ThreadCache {
         self.account.granted.get() + self.old_bytes.get() + self.shelf.bytes()
     }
 
+    /// Whether the cache may hold so many bytes more than it has been granted, as things are.
+    #[inline(always)]
+    pub(super) fn is_covered(&self, more: usize) -> bool {
+        self.at_hand() + more <= FLOOR + self.account.reserved.get()
+    }
+
     /// Whether the cache may hold so many bytes more than it has been granted; reserves them if need be.
     pub(super) fn may_hold(&self, more: usize) -> bool {
         let needed = self.at_hand() + more;

@@ -182,20 +182,32 @@ pub(crate) fn with_arena_hint<T>(f: impl FnOnce(&Cell<usize>) -> T) -> T {
     }
 }
 
-/// Has the calling thread keep the medium block that starts at an address in a segment, which is being freed, at hand; `false` if it does
-/// not, or if no such block starts there.
+/// Has the calling thread keep the medium block that starts at an address in a segment, which is being freed, at hand, if it has room for it;
+/// `false` if it does not, or if no such block starts there.
 #[inline(always)]
-pub(crate) fn shelve(start: NonNull<u8>) -> bool {
-    lifecycle::own().is_some_and(|cache| arena::medium_at(start).is_some_and(|run| cache.shelve(run)))
+pub(crate) fn try_shelve(start: NonNull<u8>) -> bool {
+    // A stand-in has no room.
+    arena::medium_at(start).is_some_and(|run| slot::get().try_shelve(run))
 }
 
-/// A medium block of just the pages that `size` bytes take, aligned to `align`, a power of two, if the calling thread has one at hand.
+/// The same after making room.
+pub(crate) fn shelve(start: NonNull<u8>) -> bool {
+    arena::medium_at(start).is_some_and(|run| slot::get().shelve(run))
+}
+
+/// A medium block of just the pages that `size` bytes take, which are not many, if that is what the calling thread freed last.
 #[inline(always)]
+#[allow(clippy::manual_div_ceil, reason = "that takes four more instructions, for a sum that can overflow")]
+pub(crate) fn unshelve_latest(size: usize) -> Option<NonNull<u8>> {
+    // Nothing lies on the shelf of a stand-in.
+    slot::get().unshelve_latest((size + (PAGE - 1)) / PAGE)
+}
+
+/// The same if the calling thread has one at hand.
 pub(crate) fn unshelve(size: usize, align: usize) -> Option<NonNull<u8>> {
     if size > shelf::MOST {
         return None;
     }
-    // Nothing lies on the shelf of a stand-in.
     slot::get().unshelve(size.div_ceil(PAGE), align.div_ceil(PAGE))
 }
 
@@ -328,6 +340,7 @@ impl ThreadCache {
         for class in SizeClass::all() {
             let _ = cache.magazine(class).unload(class, 0);
         }
+        cache.shelf.open();
         cache
     }
 

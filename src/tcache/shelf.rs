@@ -6,7 +6,7 @@
 //! to the arenas when it does not fit, when nothing was put or taken between two turns of the housekeeping, when the thread can
 //! have no more at hand or finds no memory elsewhere, and when it ends.
 
-use super::{CALLS_OF_A_RUN, PURGER, ThreadCache};
+use super::{PURGER, ThreadCache};
 use crate::arena::{ARENAS, PAGE, Recent, Run, Spot};
 use crate::options::OPTIONS;
 use crate::report::{self, Fault};
@@ -18,9 +18,14 @@ const ROOM: usize = 4;
 /// How many bytes, in all.
 pub(super) const MOST: usize = 256 << 10;
 
+/// A block that is put there counts as so many slow calls: the clock is looked at every 16th time.
+const CALLS_OF_A_BLOCK: u32 = 2;
+
 pub(super) struct Shelf {
     runs: Recent<ROOM>,
     bytes: Cell<usize>,
+    /// How many they may be: 0 in a stand-in, which so keeps nothing.
+    most: Cell<usize>,
     /// Whether anything was put or taken since the last housekeeping.
     used: Cell<bool>,
 }
@@ -28,11 +33,25 @@ pub(super) struct Shelf {
 impl Shelf {
     /// All of it is zeroes.
     pub(super) const fn new() -> Self {
-        Self { runs: Recent::new(), bytes: Cell::new(0), used: Cell::new(false) }
+        Self { runs: Recent::new(), bytes: Cell::new(0), most: Cell::new(0), used: Cell::new(false) }
+    }
+
+    /// For a cache that a thread gets.
+    pub(super) fn open(&self) {
+        self.most.set(MOST);
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// Counts a block out, and says where it starts.
+    #[inline(always)]
+    fn hand_out(&self, run: &'static Run) -> NonNull<u8> {
+        run.set_shelved(false);
+        self.bytes.set(self.bytes.get() - run.pages() * PAGE);
+        self.used.set(true);
+        Spot::of(run).start()
     }
 
     /// Checks that it holds as many bytes as it counts, all of them shelved. Panics otherwise.
@@ -51,37 +70,56 @@ impl Shelf {
 }
 
 impl ThreadCache {
-    /// Keeps a medium block that is being freed; `false` if it has to go to its arena.
+    /// Keeps a medium block that is being freed if the shelf has room, and the thread may have so much more at hand, as things are.
     #[inline(always)]
+    pub(super) fn try_shelve(&'static self, run: &'static Run) -> bool {
+        let (shelf, bytes) = (&self.shelf, run.pages() * PAGE);
+        let fits = shelf.bytes.get() + bytes <= shelf.most.get()
+            && !shelf.runs.is_full()
+            && OPTIONS.purge_delay_ms() > 0
+            && self.is_covered(bytes);
+        if fits {
+            self.put_on_shelf(run);
+        }
+        fits
+    }
+
+    /// The same after making room; `false` if the block has to go to its arena.
     pub(super) fn shelve(&'static self, run: &'static Run) -> bool {
         let (shelf, bytes) = (&self.shelf, run.pages() * PAGE);
-        if bytes > MOST {
+        if bytes > shelf.most.get() {
             return false;
         }
         let is_kept = OPTIONS.purge_delay_ms() > 0;
-        if !is_kept || shelf.runs.is_full() || shelf.bytes.get() + bytes > MOST {
+        if !is_kept || shelf.runs.is_full() || shelf.bytes.get() + bytes > shelf.most.get() {
             self.clear_shelf();
         }
-        if !is_kept || !self.may_hold(bytes) {
-            return false;
+        let fits = is_kept && self.may_hold(bytes);
+        if fits {
+            self.put_on_shelf(run);
         }
+        fits
+    }
+
+    #[inline(always)]
+    fn put_on_shelf(&'static self, run: &'static Run) {
+        let shelf = &self.shelf;
         run.set_shelved(true);
         shelf.runs.push(run);
-        shelf.bytes.set(shelf.bytes.get() + bytes);
+        shelf.bytes.set(shelf.bytes.get() + run.pages() * PAGE);
         shelf.used.set(true);
-        self.count_calls(CALLS_OF_A_RUN);
-        true
+        self.count_calls(CALLS_OF_A_BLOCK);
+    }
+
+    /// Takes the block that was put there last, if it has just so many pages.
+    #[inline(always)]
+    pub(super) fn unshelve_latest(&self, pages: usize) -> Option<NonNull<u8>> {
+        Some(self.shelf.hand_out(self.shelf.runs.take_latest(pages)?))
     }
 
     /// Takes a block of just so many pages, at a multiple of `align` (a power of two) pages.
-    #[inline(always)]
     pub(super) fn unshelve(&self, pages: usize, align: usize) -> Option<NonNull<u8>> {
-        let shelf = &self.shelf;
-        let spot = shelf.runs.take(pages, align)?;
-        spot.run().set_shelved(false);
-        shelf.bytes.set(shelf.bytes.get() - pages * PAGE);
-        shelf.used.set(true);
-        Some(spot.start())
+        Some(self.shelf.hand_out(self.shelf.runs.take(pages, align)?))
     }
 
     /// Gives all that lies there to the arenas.
