@@ -183,8 +183,8 @@ fn allocate_pages(size: usize, align: usize) -> *mut u8 {
     if size <= OPTIONS.mmap_threshold() { allocate_medium(size, align) } else { allocate_pages_slow(size, align) }
 }
 
-/// As [`allocate_pages`], for up to `mmap_threshold` bytes. Out of line, as is what comes after the block that was freed last: its search of the
-/// shelf needs a frame, which others would pay for.
+/// As [`allocate_pages`], for up to `mmap_threshold` bytes: the block that the calling thread freed last, if it is of this length. All else needs a
+/// frame, and so is a function of its own.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 fn allocate_medium(size: usize, align: usize) -> *mut u8 {
@@ -195,6 +195,7 @@ fn allocate_medium(size: usize, align: usize) -> *mut u8 {
     }
 }
 
+/// As [`allocate_medium`], of any block that is at hand, or a new one.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
 fn allocate_medium_otherwise(size: usize, align: usize) -> *mut u8 {
@@ -205,6 +206,7 @@ fn allocate_medium_otherwise(size: usize, align: usize) -> *mut u8 {
 }
 
 /// A block of `size` bytes, at most `mmap_threshold`, aligned to `align`, if the calling thread has just such a medium one at hand.
+#[inline(always)]
 fn medium_at_hand(size: usize, align: usize) -> Option<NonNull<u8>> {
     if align < MAX_RUN_ALIGN && !OPTIONS.attended() { tcache::unshelve(size, align) } else { None }
 }
@@ -295,23 +297,24 @@ pub(crate) unsafe fn free(address: *mut u8) {
 unsafe fn free_inside(descriptor: Descriptor, start: NonNull<u8>) {
     // SAFETY: the caller's promise.
     if unsafe { !tcache::free_in_slab(descriptor, start) } {
-        free_medium_at_hand(start);
+        free_run(start);
     }
 }
 
-/// Puts a medium block at hand, if there is room, and goes on with it, or whatever it is, otherwise.
+/// Frees a medium block, or whatever it is that lies in a segment and in no slab: puts it at hand, if there is room as things are. All else
+/// needs a frame, and so is a function of its own.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn free_medium_at_hand(start: NonNull<u8>) {
+fn free_run(start: NonNull<u8>) {
     if OPTIONS.attended() || !tcache::try_shelve(start) {
-        shelve_or_free(start);
+        free_run_otherwise(start);
     }
 }
 
-/// Puts a medium block at hand, if it may be, and frees it, or whatever it is, otherwise.
+/// As [`free_run`], where room has to be made first, or the block goes to its arena, or is none.
 #[inline(never)]
 #[unsafe(link_section = ".text.terrace.common")]
-fn shelve_or_free(start: NonNull<u8>) {
+fn free_run_otherwise(start: NonNull<u8>) {
     if OPTIONS.attended() || !tcache::shelve(start) {
         free_medium(start);
     }

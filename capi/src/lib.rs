@@ -37,11 +37,11 @@ core::arch::global_asm!(
     ".popsection",
 );
 
-// The kernel maps 64 KiB of a file around each place that is touched, aligned to that. The linkage table lies behind all code, and is jumped
-// through once, by the compiler's own code for the end of a library: with this before it, it has a 64 KiB of which nothing else is there
-// to be mapped. And the whole library is loaded at a multiple of 64 KiB, so that what a process runs at its start, which lies at the
-// beginning of the code, is mapped in one piece (decision 21).
-#[cfg(feature = "shared")]
+// The kernel maps 64 KiB of a file around each place that is touched, aligned to that. The linker of Rust's own tool chains for this target puts the
+// linkage table behind all code, where it is jumped through once, by the compiler's own code for the end of a library: with this before it, it
+// has 64 KiB of which nothing else is there to be mapped. And glibc loads the whole library at a multiple of 64 KiB then, so that what a
+// process runs at its start, which lies at the beginning of the code, is mapped in one piece (decision 21).
+#[cfg(all(feature = "shared", target_arch = "x86_64", target_env = "gnu"))]
 core::arch::global_asm!(".pushsection .terrace.end, \"axR\", @progbits", ".balign 65536", ".byte 0", ".popsection",);
 
 #[panic_handler]

@@ -4,7 +4,7 @@ use super::general_heap::Run;
 use crate::sync::Cell;
 
 pub(crate) struct Recent<const ROOM: usize> {
-    /// The first `count` are there, the latest last; what comes after them is no more.
+    /// The first `count` are there, the latest last, and no other: a child of `fork` may see a row in the midst of a change.
     runs: [Cell<Option<&'static Run>>; ROOM],
     count: Cell<usize>,
 }
@@ -32,7 +32,7 @@ impl<const ROOM: usize> Recent<ROOM> {
     pub(crate) fn pop(&self) -> Option<&'static Run> {
         let place = self.runs.get(self.count.get().wrapping_sub(1))?;
         self.count.set(self.count.get() - 1);
-        place.get()
+        place.take()
     }
 
     /// Takes out the latest run if it has this length in pages.
@@ -41,10 +41,12 @@ impl<const ROOM: usize> Recent<ROOM> {
         let latest = self.runs.get(self.count.get().wrapping_sub(1))?;
         let run = latest.get().filter(|run| run.pages() == pages)?;
         self.count.set(self.count.get() - 1);
+        latest.set(None);
         Some(run)
     }
 
     /// Takes out the latest run that has this length and alignment (a power of two), in pages.
+    #[inline]
     pub(crate) fn take(&self, pages: usize, align: usize) -> Option<&'static Run> {
         let mut present = self.runs[..self.count.get()].iter().rev();
         let (place, run) =

@@ -96,5 +96,8 @@ mod tests {
         assert!(memory() >= 16 << 20 && memory() <= of_machine() && of_machine() < usize::MAX);
         assert_eq!(parse_number(b"max\n"), None);
         assert_eq!(parse_number(b"1073741824\n"), Some(1 << 30));
+        for wrong in ["", "\n", "-1", "1x", "18446744073709551616"] {
+            assert_eq!(parse_number(wrong.as_bytes()), None, "{wrong:?}");
+        }
     }
 }

@@ -26,6 +26,13 @@ pub(crate) fn page_size() -> usize {
     }
 }
 
+/// A length in bytes, rounded up to whole pages; at most `isize::MAX` before.
+pub(crate) fn whole_pages(len: usize) -> usize {
+    // A mask, since the compiler does not know that the page's size is a power of two, and would divide.
+    let rest = page_size() - 1;
+    (len + rest) & !rest
+}
+
 fn mmap(hint: *mut u8, len: usize, protection: i32, flags: i32) -> Option<NonNull<u8>> {
     SYSTEM_CALLS.mmap.add_shared(1);
     let address = keeping_errno(|| {

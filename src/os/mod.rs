@@ -24,7 +24,7 @@ pub(crate) use debug::{catch_refused_access, forbid, let_signal_go_on, refused_a
 pub(crate) use kernel::{futex_wait, futex_wait_for, futex_wake_one, join_thread, start_thread};
 pub(crate) use memory::{
     Break, Occupancy, PageMove, collapse, copy_own_memory, discard, grow_break, holds_word, map, map_again,
-    map_aligned, move_pages, page_size, remap, residency, shrink_break, unmap,
+    map_aligned, move_pages, page_size, remap, residency, shrink_break, unmap, whole_pages,
 };
 pub(crate) use processors::{max_mappings, processors};
 #[cfg(not(loom))]

@@ -90,6 +90,7 @@ impl<T> Mutex<T> {
 
     /// `false` if the lock is held on account of a `fork` by this very thread.
     #[cold]
+    #[unsafe(link_section = ".text.terrace.common")]
     fn lock_contended(&self) -> bool {
         if is_forking() {
             return false;

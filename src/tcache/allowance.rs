@@ -66,14 +66,17 @@ impl ThreadCache {
     }
 
     /// Whether the cache may hold so many bytes more than it has been granted; reserves them if need be.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn may_hold(&self, more: usize) -> bool {
-        let needed = self.at_hand() + more;
-        let covered = FLOOR + self.account.reserved.get();
-        needed <= covered || self.reserve((needed - covered).next_multiple_of(CHUNK))
+        self.is_covered(more) || self.reserve(more)
     }
 
+    /// Takes from the pool what is missing for so many bytes more.
     #[cold]
-    fn reserve(&self, bytes: usize) -> bool {
+    #[unsafe(link_section = ".text.terrace.common")]
+    fn reserve(&self, more: usize) -> bool {
+        let missing = self.at_hand() + more - (FLOOR + self.account.reserved.get());
+        let bytes = missing.next_multiple_of(CHUNK);
         let reserved = CACHES.reserve(bytes);
         if reserved {
             self.account.reserved.set(self.account.reserved.get() + bytes);

@@ -341,6 +341,7 @@ fn ask_for_destructor(cache: &'static ThreadCache) -> bool {
     key != 0 && os::thread_key_set(key - 1, ptr::from_ref(cache).cast_mut().cast())
 }
 
+#[unsafe(link_section = ".text.terrace.common")]
 unsafe extern "C" fn thread_ends(cache: *mut c_void) {
     // SAFETY: the key's value is the thread's cache, which lives for ever.
     let cache = unsafe { &*cache.cast::<ThreadCache>() };

@@ -191,11 +191,12 @@ pub(crate) fn try_shelve(start: NonNull<u8>) -> bool {
 }
 
 /// The same after making room.
+#[inline(always)]
 pub(crate) fn shelve(start: NonNull<u8>) -> bool {
     arena::medium_at(start).is_some_and(|run| slot::get().shelve(run))
 }
 
-/// A medium block of just the pages that `size` bytes take, which are not many, if that is what the calling thread freed last.
+/// A medium block of just the pages that `size` bytes take, at most `mmap_threshold`, if that is what the calling thread freed last.
 #[inline(always)]
 #[allow(clippy::manual_div_ceil, reason = "that takes four more instructions, for a sum that can overflow")]
 pub(crate) fn unshelve_latest(size: usize) -> Option<NonNull<u8>> {
@@ -203,7 +204,8 @@ pub(crate) fn unshelve_latest(size: usize) -> Option<NonNull<u8>> {
     slot::get().unshelve_latest((size + (PAGE - 1)) / PAGE)
 }
 
-/// The same if the calling thread has one at hand.
+/// A medium block of just the pages that `size` bytes take, aligned to `align`, a power of two, if the calling thread has one at hand.
+#[inline(always)]
 pub(crate) fn unshelve(size: usize, align: usize) -> Option<NonNull<u8>> {
     if size > shelf::MOST {
         return None;
@@ -253,7 +255,8 @@ pub(crate) fn start() -> bool {
     lifecycle::own_or_attach().is_some()
 }
 
-/// A medium or large block that comes or goes counts as so many slow calls: the clock is looked at every fourth time.
+/// A medium block that comes from an arena or goes to one, or a large block that comes or goes, counts as so many slow calls: the clock is looked
+/// at every fourth time.
 const CALLS_OF_A_RUN: u32 = 8;
 
 /// Gives housekeeping its turn, if it is due; called where large and medium blocks come and go.

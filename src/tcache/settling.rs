@@ -296,6 +296,7 @@ impl ThreadCache {
     }
 
     /// Gives away everything that the thread holds.
+    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn empty_out(&'static self) {
         SizeClass::all().for_each(|class| self.settle_magazine(class));
         self.clear_shelf();

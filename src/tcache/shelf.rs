@@ -18,7 +18,7 @@ const ROOM: usize = 4;
 /// How many bytes, in all.
 pub(super) const MOST: usize = 256 << 10;
 
-/// A block that is put there counts as so many slow calls: the clock is looked at every 16th time.
+/// A block that is put there counts as so many slow calls, so that the clock is looked at every 16th time.
 const CALLS_OF_A_BLOCK: u32 = 2;
 
 pub(super) struct Shelf {
@@ -118,6 +118,7 @@ impl ThreadCache {
     }
 
     /// Takes a block of just so many pages, at a multiple of `align` (a power of two) pages.
+    #[inline(always)]
     pub(super) fn unshelve(&self, pages: usize, align: usize) -> Option<NonNull<u8>> {
         Some(self.shelf.hand_out(self.shelf.runs.take(pages, align)?))
     }
