@@ -130,7 +130,7 @@ pub(crate) struct ThreadCache {
     pub(crate) counters: Counters,
     slabs: Mutex<SlabSets>,
 
-    /// The thread's own again. Last, since few of its lines are used by most threads: so all else lies on three pages.
+    /// The thread's own again. Last, since few of its places are used by most threads: so all else lies on three pages.
     outbox: Outbox,
 }
 

@@ -76,16 +76,20 @@ struct Place {
     older: Cell<u16>,
 }
 
-// So that the two places of a chain lie in one line.
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Outbox {
-    places: [Place; PLACES],
     /// The chain of each class that was begun last: the number of its place, counted from 1, or 0 for none. A chain is in the list of
     /// its class as long as it is granted anything.
     latest: [Cell<u16>; size_class::COUNT],
     /// Bytes of the blocks that were granted, in all places. Written by the thread that has the cache, read by anybody.
     granted_bytes: Counter,
+    /// Last, since what is before is looked at by threads that send nothing, whose places are no memory.
+    places: Places,
 }
+
+// So that the two places of a chain lie in one line.
+#[repr(C, align(64))]
+struct Places([Place; PLACES]);
 
 /// A chain on its way to its owner.
 pub(crate) struct Parcel {
@@ -155,16 +159,16 @@ impl Outbox {
     /// All of it is zeroes.
     pub(crate) const fn new() -> Self {
         Self {
-            places: [const { Place::new() }; PLACES],
             latest: [const { Cell::new(0) }; size_class::COUNT],
             granted_bytes: Counter::new(),
+            places: Places([const { Place::new() }; PLACES]),
         }
     }
 
     /// The two places, neighbours in a cache line, in one of which a chain is.
     #[inline(always)]
     fn pair(&self, key: Key) -> [&Place; 2] {
-        [&self.places[key.place()], &self.places[key.place() ^ 1]]
+        [&self.places.0[key.place()], &self.places.0[key.place() ^ 1]]
     }
 
     /// The place that a chain has, or gets: one that is free, or else that with more blocks, which are worth sending.
@@ -244,7 +248,7 @@ impl Outbox {
     }
 
     fn numbered(&self, number: u16) -> Option<&Place> {
-        self.places.get(usize::from(number).checked_sub(1)?)
+        self.places.0.get(usize::from(number).checked_sub(1)?)
     }
 
     /// The chains of a class, the latest first.
@@ -298,7 +302,7 @@ impl Outbox {
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it
     /// vanished is not known.
     pub(crate) fn abandon(&self) {
-        for place in &self.places {
+        for place in &self.places.0 {
             place.head.set(None);
             place.room.set(0);
             place.granted.set(0);

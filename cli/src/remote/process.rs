@@ -16,9 +16,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use terrace_core::inspect::{Memory, Unreadable};
 
 const PAGE: usize = 4096;
-/// Bits of an entry of `pagemap`: the page is in memory, or swapped out.
+/// Bits of an entry of `pagemap`: the page is in memory, or swapped out; it is a file's, or shared; it is mapped once.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
+const OF_A_FILE: u64 = 1 << 61;
+const EXCLUSIVE: u64 = 1 << 56;
 
 /// A process as it was when it was opened.
 pub struct Live {
@@ -88,6 +90,19 @@ impl Live {
         Some(entries.chunks_exact(8).map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default())).collect())
     }
 
+    /// Whether an entry of `pagemap`, for the page at this address, is of memory that counts as resident. The kernel's one page of zeroes, which
+    /// stands for memory that was read and never written, does not: it is no file's and mapped by many. Neither does a page of zeroes
+    /// that the process shares with a child, which looks alike.
+    fn is_resident(&self, page: usize, entry: u64) -> bool {
+        if entry & PRESENT == 0 {
+            return false;
+        }
+        let mut bytes = vec![0; self.page_size];
+        entry & (OF_A_FILE | EXCLUSIVE) != 0
+            || self.copy(page, &mut bytes).is_err()
+            || bytes.iter().any(|byte| *byte != 0)
+    }
+
     /// Whether a range lies in unnamed memory of which nothing was ever touched.
     fn is_untouched(&self, address: usize, bytes: usize) -> bool {
         let is_unnamed = |map: &Map| map.end >= address + bytes && (map.name.is_empty() || map.name == "[heap]");
@@ -120,13 +135,14 @@ impl Space for Live {
     fn resident(&self, start: usize, bytes: usize, _is_used: bool) -> u64 {
         let Some(entries) = self.entries(start, bytes) else { return bytes as u64 };
         let first = start / self.page_size * self.page_size;
-        let present = entries.iter().enumerate().filter(|(_, entry)| *entry & PRESENT != 0);
+        let pages = entries.iter().enumerate();
+        let resident = pages.filter(|(index, entry)| self.is_resident(first + index * self.page_size, **entry));
         // Zones may be smaller than the kernel's page.
         let overlap = |index: usize| {
             let page = first + index * self.page_size;
             (page + self.page_size).min(start + bytes) - page.max(start)
         };
-        present.map(|(index, _)| overlap(index) as u64).sum()
+        resident.map(|(index, _)| overlap(index) as u64).sum()
     }
 
     fn process(&self) -> Process {
@@ -242,5 +258,21 @@ mod tests {
         assert_eq!((maps[0].name.as_str(), maps[0].resident, maps[0].swapped), ("/a/file name: 1", 8192, 4096));
         assert!(maps[0].may_hold_root() && !maps[1].may_hold_root());
         assert_eq!((maps[1].name.as_str(), maps[1].resident), ("", 0));
+    }
+
+    #[test]
+    fn a_page_that_was_only_read_is_not_resident() {
+        const PAGES: usize = 1024;
+        let live = || Live::open(std::process::id()).map_err(|_| "this process can not be looked into").unwrap();
+        let page = live().page_size;
+        // So large that it is a mapping of its own, which nobody has touched.
+        let mut memory = vec![0_u8; PAGES * page];
+        let start = memory.as_ptr().addr().next_multiple_of(page);
+        let inside = start - memory.as_ptr().addr();
+        assert_eq!(live().resident(start, 8 * page, true), 0);
+        memory[inside + page] = 1;
+        let read = std::hint::black_box(&memory)[inside + 4 * page];
+        assert_eq!(read, 0);
+        assert_eq!(live().resident(start, 8 * page, true), page as u64);
     }
 }
