@@ -23,6 +23,10 @@ const PLACES: usize = if cfg!(loom) { 2 } else { 512 };
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;
 const CHAIN_BYTES: usize = 16 << 10;
+/// The same once all chains together have been given room for `PLENTY` bytes: what many chains hold back is fetched as fresh memory
+/// by those who would get it, and out of cold cache lines.
+const SHORT_BYTES: usize = if cfg!(loom) { CHAIN_BYTES } else { 2 << 10 };
+const PLENTY: usize = 256 << 10;
 /// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
 /// fast path has room.
 const STEP_BYTES: usize = if cfg!(loom) { 8 << 10 } else { 2 << 10 };
@@ -31,8 +35,8 @@ const TAKEN_BACK: usize = 16;
 /// Bytes of room that all chains have been given, at most.
 const MAX_BYTES: usize = 1 << 20;
 
-const fn chain_limit(class: SizeClass) -> u32 {
-    class.blocks_in(CHAIN_BYTES, CHAIN_LEAST, CHAIN_BLOCKS) as u32
+const fn chain_limit(class: SizeClass, bytes: usize) -> u32 {
+    class.blocks_in(bytes, CHAIN_LEAST, CHAIN_BLOCKS) as u32
 }
 
 /// Whom a chain is for: the owner's address, which leaves the upper bits free, with the class above it.
@@ -202,9 +206,9 @@ impl Outbox {
         if place.head.get() == Some(block) {
             return Gathered::Twice;
         }
-        let limit = chain_limit(class);
+        let limit = chain_limit(class, if self.granted_bytes() < PLENTY { CHAIN_BYTES } else { SHORT_BYTES });
         let mut in_the_way = None;
-        if place.key.get() != key || (place.room.get() == 0 && place.granted.get() == limit) {
+        if place.key.get() != key || (place.room.get() == 0 && place.granted.get() >= limit) {
             in_the_way = self.take(place);
             place.key.set(key);
         }
@@ -332,7 +336,7 @@ mod tests {
     fn a_full_chain_is_sent_whole() {
         let outbox = Outbox::new();
         let class = SizeClass::of(1024).unwrap();
-        let limit = chain_limit(class);
+        let limit = chain_limit(class, CHAIN_BYTES);
         for _ in 0..limit {
             assert!(matches!(outbox.gather(owner(1), class, block()), Gathered::Kept));
         }
@@ -438,6 +442,30 @@ mod tests {
     }
 
     #[test]
+    fn chains_are_short_once_all_together_hold_plenty() {
+        let outbox = Outbox::new();
+        let class = SizeClass::of(64).unwrap();
+        let gather_until_sent = |owner| loop {
+            if let Gathered::Send(parcel) = outbox.gather(owner, class, block()) {
+                break parcel;
+            }
+        };
+        let limit = |bytes| chain_limit(class, bytes);
+        let first = gather_until_sent(owner(1));
+        assert_eq!((first.owner, u32::from(first.chain.count)), (owner(1), limit(CHAIN_BYTES)));
+        // Chains of other classes, one for each owner, so that nothing of the first class is sent for them.
+        let filler = SizeClass::of(4096).unwrap();
+        for n in 100.. {
+            if outbox.granted_bytes() >= PLENTY {
+                break;
+            }
+            assert!(matches!(outbox.gather(owner(n), filler, block()), Gathered::Kept | Gathered::Send(_)));
+        }
+        let sent = [(); 3].map(|()| gather_until_sent(owner(1)).chain.count);
+        assert_eq!(sent.map(u32::from), [limit(SHORT_BYTES); 3]);
+    }
+
+    #[test]
     fn it_is_full_before_its_chains_hold_more_than_it_may() {
         let outbox = Outbox::new();
         let class = SizeClass::of(16384).unwrap();
@@ -449,7 +477,7 @@ mod tests {
             gathered += class.block_size();
             assert!(outbox.granted_bytes() == gathered && gathered <= MAX_BYTES);
         }
-        assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / chain_limit(class) as usize);
+        assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / chain_limit(class, CHAIN_BYTES) as usize);
         assert_eq!(outbox.granted_bytes(), 0);
     }
 
