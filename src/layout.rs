@@ -54,16 +54,13 @@ records! {
     CacheLayout {
         size: u32, next: u32, state: u32, thread: u32, seen: u32, arena: u32, refills: u32, settled_lists: u32,
         remote_frees: u32, chains_sent: u32, old: u32, old_size: u32, old_head: u32, old_count: u32, inboxes: u32,
-        inbox_size: u32, slabs: u32, magazines: u32, magazine: MagazineLayout, outbox: u32, outbox_of: OutboxLayout,
-        sets: SetsLayout,
+        inbox_size: u32, slabs: u32, magazines: u32, magazine: MagazineLayout, places: u32, granted_bytes: u32,
+        outbox: OutboxLayout, sets: SetsLayout,
     }
     /// The young list of one class.
     MagazineLayout { size: u32, top: u32, room: u32, taken: u32, }
-    /// The outbox; a key is an owner's address with a class above it.
-    OutboxLayout {
-        places: u32, count: u32, size: u32, key: u32, head: u32, room: u32, granted: u32, granted_bytes: u32,
-        class_shift: u32,
-    }
+    /// The places of the outbox; a key is an owner's address with a class above it.
+    OutboxLayout { count: u32, size: u32, key: u32, head: u32, room: u32, granted: u32, class_shift: u32, }
     /// What a cache's lock guards, class by class.
     SetsLayout { classes: u32, size: u32, pending: u32, pending_blocks: u32, out: u32, listed: u32, touched: u32, }
     /// Free blocks: where a block names the next one, and the next chain.

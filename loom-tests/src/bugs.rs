@@ -122,8 +122,8 @@ const BUGS: &[Bug] = &[
         name: "what was taken back is dropped",
         file: "src/tcache/supply.rs",
         changes: &[(
-            "self.outbox.take_back(class, least).or_else(",
-            "self.outbox.take_back(class, least).filter(|_| !BUG).or_else(",
+            "self.outbox().take_back(class, least).or_else(",
+            "self.outbox().take_back(class, least).filter(|_| !BUG).or_else(",
         )],
         model: "a_thread_in_need_uses_again_what_it_freed_of_anothers",
     },
@@ -164,8 +164,8 @@ const BUGS: &[Bug] = &[
         name: "an exit forgets its outbox",
         file: "src/tcache/settling.rs",
         changes: &[(
-            "self.return_reserve();\n        self.outbox.drain().for_each(|parcel| self.send(parcel));",
-            "self.return_reserve();\n        if !BUG { self.outbox.drain().for_each(|parcel| self.send(parcel)); }",
+            "self.return_reserve();\n        self.outbox().drain().for_each(|parcel| self.send(parcel));",
+            "self.return_reserve();\n        if !BUG { self.outbox().drain().for_each(|parcel| self.send(parcel)); }",
         )],
         model: "a_thread_exits_with_a_full_outbox",
     },

@@ -132,7 +132,7 @@ impl Blocks<'_, '_> {
         let arrived = inbox(&mut self.reader, root, cache, class)?.0;
         self.mark_chains(pending)?;
         self.mark_chains(arrived)?;
-        if self.reader.word(cache, layout.outbox + layout.outbox_of.granted_bytes)? > 0 {
+        if self.reader.word(cache, layout.granted_bytes)? > 0 {
             // The reader is busy with the outbox while its chains are told: they are followed by another.
             let mut places = Reader::new(self.reader.memory());
             for_each_parcel(&mut places, root, cache, |of, head, count| {

@@ -25,7 +25,7 @@ use core::mem::offset_of;
 pub const MAGIC: [u8; 16] = *b"terrace heap\r\n\x1a\0";
 
 /// The version of the record and of what the fields mean that it leads to. A reader reads its own version alone.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Size classes that a record has room for.
 pub const MAX_CLASSES: usize = 128;
@@ -230,7 +230,7 @@ impl Root {
             (segment.size as usize / (segment.page.max(1) as usize), super::walk::MAX_PAGES),
             (self.layout.arenas.count as usize, 1 << 10),
             (self.layout.cache.size as usize, 1 << 20),
-            (self.layout.cache.outbox_of.count as usize, 1 << 16),
+            (self.layout.cache.outbox.count as usize, 1 << 16),
             (self.layout.large.bucket_count as usize, 1 << 20),
             (self.layout.large.range_count as usize, 1 << 16),
         ];
@@ -239,7 +239,7 @@ impl Root {
             && segment.slice <= segment.size
             && segment.header_pages < segment.size / segment.page
             && (1..64).contains(&self.layout.block.address_bits)
-            && (1..64).contains(&self.layout.cache.outbox_of.class_shift)
+            && (1..64).contains(&self.layout.cache.outbox.class_shift)
             && counts.iter().all(|&(count, most)| (1..=most).contains(&count));
         if sound { Ok(()) } else { Err(Error::Contradiction("the layout in the root", self.address)) }
     }

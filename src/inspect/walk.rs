@@ -387,7 +387,7 @@ fn cache(
         class.listed = bounded(reader.word(of, sets.listed)?);
         class.touched_bytes = reader.word(of, sets.touched)?;
     }
-    let granted = reader.word(at, layout.outbox + layout.outbox_of.granted_bytes)?;
+    let granted = reader.word(at, layout.granted_bytes)?;
     if granted > 0 {
         for_each_parcel(reader, root, at, |class, _, count| {
             if let Some(class) = classes.get_mut(class) {
@@ -454,8 +454,8 @@ pub(super) fn for_each_parcel(
     cache: usize,
     mut each: impl FnMut(usize, usize, usize),
 ) -> Result<(), Unreadable> {
-    let layout = &root.layout.cache.outbox_of;
-    let places = cache.wrapping_add(root.layout.cache.outbox as usize).wrapping_add(layout.places as usize);
+    let layout = &root.layout.cache.outbox;
+    let places = cache.wrapping_add(root.layout.cache.places as usize);
     for place in 0..layout.count as usize {
         let at = places.wrapping_add(place * layout.size as usize);
         let granted = reader.u32(at, layout.granted)?;

@@ -45,6 +45,7 @@ pub(crate) fn is_forking() -> bool {
     forking != 0 && forking == os::thread_number()
 }
 
+#[repr(C)]
 pub(crate) struct Mutex<T> {
     state: AtomicU32,
     value: UnsafeCell<T>,

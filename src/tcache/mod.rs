@@ -69,12 +69,12 @@ use core::ptr::NonNull;
 #[cfg(not(loom))]
 use inbox::Inbox;
 use magazine::{List, Magazine};
-use outbox::{Gathered, Outbox, Parcel};
+use outbox::{Books, Gathered, Outbox, Parcel, Places};
 use paths::freed_twice;
 use shelf::Shelf;
 use slab_sets::{Holdings, SlabSets};
 
-#[repr(C, align(128))]
+#[repr(C, align(4096))]
 pub(crate) struct ThreadCache {
     // The thread's own.
     magazines: [Magazine; size_class::COUNT],
@@ -106,8 +106,8 @@ pub(crate) struct ThreadCache {
     thin: [Cell<bool>; size_class::COUNT],
     /// When and how often a few blocks of each class were fetched since it was thin, and when and how often it was resettled; see
     /// `may_in_tick`.
-    fetched: [Cell<u32>; size_class::COUNT],
-    resettled: [Cell<u32>; size_class::COUNT],
+    fetched: [Cell<u16>; size_class::COUNT],
+    resettled: [Cell<u16>; size_class::COUNT],
     /// The block of a thin class that was freed last and went to its slab, which it may have left since.
     settled_last: Cell<Option<BlockPtr>>,
     /// How often the thread's destructor ran: the first time it only asks to be run again, after the others'.
@@ -128,10 +128,13 @@ pub(crate) struct ThreadCache {
     /// those of threads without. Written by that thread when it takes the cache, for readers from outside: `Relaxed`.
     thread: AtomicU32,
     pub(crate) counters: Counters,
+    /// The thread's own.
+    books: Books,
+    /// The smallest classes first: with them, what each thread writes ends with the second page.
     slabs: Mutex<SlabSets>,
 
-    /// The thread's own again. Last, since few of its places are used by most threads: so all else lies on three pages.
-    outbox: Outbox,
+    /// The thread's own. Last, since few of them are used by most threads: so all else lies on three pages.
+    places: Places,
 }
 
 /// Written by the thread that has the cache, read by anybody.
@@ -281,7 +284,7 @@ pub(crate) fn reclaim() {
 pub(crate) fn send_off() {
     let _unreported = Unreported::begin();
     if let Some(cache) = lifecycle::own() {
-        cache.outbox.drain().for_each(|parcel| cache.send(parcel));
+        cache.outbox().drain().for_each(|parcel| cache.send(parcel));
     }
 }
 
@@ -324,8 +327,9 @@ impl ThreadCache {
         slabs: (offset_of!(Self, slabs) + Mutex::<SlabSets>::VALUE) as u32,
         magazines: offset_of!(Self, magazines) as u32,
         magazine: Magazine::LAYOUT,
-        outbox: offset_of!(Self, outbox) as u32,
-        outbox_of: Outbox::LAYOUT,
+        places: offset_of!(Self, places) as u32,
+        granted_bytes: (offset_of!(Self, books) + Books::GRANTED_BYTES) as u32,
+        outbox: Outbox::LAYOUT,
         sets: SlabSets::LAYOUT,
     };
 
@@ -381,9 +385,15 @@ impl ThreadCache {
                 chains_sent: Counter::new(),
                 held: [const { Counter::new() }; size_class::COUNT],
             },
+            books: Books::new(),
             slabs: Mutex::new(SlabSets::new()),
-            outbox: Outbox::new(),
+            places: Places::new(),
         }
+    }
+
+    #[inline(always)]
+    fn outbox(&self) -> Outbox<'_> {
+        Outbox { books: &self.books, places: &self.places }
     }
 
     #[inline(always)]
@@ -418,13 +428,13 @@ impl ThreadCache {
             // A chain would have room that the fast path sees.
             return lifecycle::send_alone(owner, class, block);
         }
-        match self.outbox.gather(owner, class, block) {
+        match self.outbox().gather(owner, class, block) {
             Gathered::Kept => {}
             Gathered::Send(parcel) => self.send(parcel),
             Gathered::Refused(parcel) => {
-                parcel.into_iter().chain(self.outbox.drain()).for_each(|parcel| self.send(parcel));
+                parcel.into_iter().chain(self.outbox().drain()).for_each(|parcel| self.send(parcel));
                 // There is room now.
-                let _ = self.outbox.gather(owner, class, block);
+                let _ = self.outbox().gather(owner, class, block);
             }
             Gathered::Twice => freed_twice(block, class.block_size()),
         }
@@ -461,7 +471,7 @@ impl ThreadCache {
 
     /// Bytes of blocks in the outbox, rounded up to what its chains have room for.
     pub(crate) fn outbox_bytes(&self) -> usize {
-        self.outbox.granted_bytes()
+        self.books.granted_bytes()
     }
 
     /// Runs `f` while no thread can change what the cache's lock guards.
@@ -508,6 +518,6 @@ impl ThreadCache {
         self.old_bytes.set(0);
         self.shelf.abandon();
         self.forget_account();
-        self.outbox.abandon();
+        self.outbox().abandon();
     }
 }

@@ -25,7 +25,7 @@ const CHAIN_LEAST: usize = 4;
 const CHAIN_BYTES: usize = 16 << 10;
 /// The same once all chains together have been given room for `PLENTY` bytes: what many chains hold back is fetched as fresh memory
 /// by those who would get it, and out of cold cache lines.
-const SHORT_BYTES: usize = if cfg!(loom) { CHAIN_BYTES } else { 2 << 10 };
+const SHORT_BYTES: usize = 2 << 10;
 const PLENTY: usize = 256 << 10;
 /// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
 /// fast path has room.
@@ -75,25 +75,31 @@ struct Place {
     room: Cell<u32>,
     /// How many blocks the chain has and has room for.
     granted: Cell<u32>,
-    /// The chains of the class that were begun next after this one and last before it, as numbers; see `Outbox::latest`.
+    /// The chains of the class that were begun next after this one and last before it, as numbers; see `Books::latest`.
     newer: Cell<u16>,
     older: Cell<u16>,
 }
 
+/// What is known of the chains in all places.
 #[repr(C)]
-pub(crate) struct Outbox {
+pub(crate) struct Books {
     /// The chain of each class that was begun last: the number of its place, counted from 1, or 0 for none. A chain is in the list of
     /// its class as long as it is granted anything.
     latest: [Cell<u16>; size_class::COUNT],
     /// Bytes of the blocks that were granted, in all places. Written by the thread that has the cache, read by anybody.
     granted_bytes: Counter,
-    /// Last, since what is before is looked at by threads that send nothing, whose places are no memory.
-    places: Places,
 }
 
 // So that the two places of a chain lie in one line.
 #[repr(C, align(64))]
-struct Places([Place; PLACES]);
+pub(crate) struct Places([Place; PLACES]);
+
+/// The outbox of a cache: its places, and its books, which lie where each thread writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Outbox<'a> {
+    pub(crate) books: &'a Books,
+    pub(crate) places: &'a Places,
+}
 
 /// A chain on its way to its owner.
 pub(crate) struct Parcel {
@@ -147,36 +153,46 @@ impl Place {
     }
 }
 
-impl Outbox {
+impl Books {
+    pub(crate) const GRANTED_BYTES: usize = offset_of!(Self, granted_bytes);
+
+    /// All of it is zeroes.
+    pub(crate) const fn new() -> Self {
+        Self { latest: [const { Cell::new(0) }; size_class::COUNT], granted_bytes: Counter::new() }
+    }
+
+    /// Bytes of the blocks that the chains have and have room for. For any thread.
+    pub(crate) fn granted_bytes(&self) -> usize {
+        self.granted_bytes.get() as usize
+    }
+}
+
+impl Places {
+    /// All of it is zeroes.
+    pub(crate) const fn new() -> Self {
+        Self([const { Place::new() }; PLACES])
+    }
+}
+
+impl<'a> Outbox<'a> {
     pub(crate) const LAYOUT: OutboxLayout = OutboxLayout {
-        places: offset_of!(Self, places) as u32,
         count: PLACES as u32,
         size: size_of::<Place>() as u32,
         key: offset_of!(Place, key) as u32,
         head: offset_of!(Place, head) as u32,
         room: offset_of!(Place, room) as u32,
         granted: offset_of!(Place, granted) as u32,
-        granted_bytes: offset_of!(Self, granted_bytes) as u32,
         class_shift: Key::CLASS_SHIFT,
     };
 
-    /// All of it is zeroes.
-    pub(crate) const fn new() -> Self {
-        Self {
-            latest: [const { Cell::new(0) }; size_class::COUNT],
-            granted_bytes: Counter::new(),
-            places: Places([const { Place::new() }; PLACES]),
-        }
-    }
-
     /// The two places, neighbours in a cache line, in one of which a chain is.
     #[inline(always)]
-    fn pair(&self, key: Key) -> [&Place; 2] {
+    fn pair(self, key: Key) -> [&'a Place; 2] {
         [&self.places.0[key.place()], &self.places.0[key.place() ^ 1]]
     }
 
     /// The place that a chain has, or gets: one that is free, or else that with more blocks, which are worth sending.
-    fn place(&self, key: Key) -> &Place {
+    fn place(self, key: Key) -> &'a Place {
         let pair = self.pair(key);
         let [first, second] = pair;
         let free = |place: &&Place| place.granted.get() == 0;
@@ -187,7 +203,7 @@ impl Outbox {
 
     /// Puts a block in if its chain is there and has room; `false`, and no change, if somebody has to look.
     #[inline(always)]
-    pub(crate) fn try_gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
+    pub(crate) fn try_gather(self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
         let key = Key::of(owner, class);
         let [first, second] = self.pair(key);
         if first.key.get() == key {
@@ -200,13 +216,13 @@ impl Outbox {
     /// Puts a block in. A chain that is full stays until the next block of its place comes, so that freeing the block that
     /// was put in last once more is always noticed, unless its chain was taken back meanwhile.
     #[unsafe(link_section = ".text.terrace.common")]
-    pub(crate) fn gather(&self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
+    pub(crate) fn gather(self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
         let key = Key::of(owner, class);
         let place = self.place(key);
         if place.head.get() == Some(block) {
             return Gathered::Twice;
         }
-        let limit = chain_limit(class, if self.granted_bytes() < PLENTY { CHAIN_BYTES } else { SHORT_BYTES });
+        let limit = chain_limit(class, if self.books.granted_bytes() < PLENTY { CHAIN_BYTES } else { SHORT_BYTES });
         let mut in_the_way = None;
         if place.key.get() != key || (place.room.get() == 0 && place.granted.get() >= limit) {
             in_the_way = self.take(place);
@@ -215,10 +231,10 @@ impl Outbox {
         if place.room.get() == 0 {
             let step = (class.blocks_in(STEP_BYTES, 1, CHAIN_BLOCKS) as u32).min(limit - place.granted.get());
             let bytes = step as usize * class.block_size();
-            if self.granted_bytes() + bytes > MAX_BYTES {
+            if self.books.granted_bytes() + bytes > MAX_BYTES {
                 return Gathered::Refused(in_the_way);
             }
-            self.granted_bytes.add(bytes as u64);
+            self.books.granted_bytes.add(bytes as u64);
             if place.granted.get() == 0 {
                 self.enlist(place);
             }
@@ -229,46 +245,41 @@ impl Outbox {
         in_the_way.map_or(Gathered::Kept, Gathered::Send)
     }
 
-    /// Bytes of the blocks that the chains have and have room for. For any thread.
-    pub(crate) fn granted_bytes(&self) -> usize {
-        self.granted_bytes.get() as usize
-    }
-
     #[unsafe(link_section = ".text.terrace.common")]
-    fn take(&self, place: &Place) -> Option<Parcel> {
+    fn take(self, place: &Place) -> Option<Parcel> {
         let (key, granted) = (place.key.get(), place.granted.take());
         if granted > 0 {
             self.strike(place);
         }
         let count = granted - place.room.take();
-        self.granted_bytes.sub(u64::from(granted) * key.class().block_size() as u64);
+        self.books.granted_bytes.sub(u64::from(granted) * key.class().block_size() as u64);
         let head = place.head.take()?;
         Some(Parcel { owner: key.owner(), class: key.class(), chain: Chain { head, count: count as u16 } })
     }
 
-    fn number(&self, place: &Place) -> u16 {
-        let offset = (&raw const *place).addr() - (&raw const self.places).addr();
+    fn number(self, place: &Place) -> u16 {
+        let offset = (&raw const *place).addr() - (&raw const *self.places).addr();
         (offset / size_of::<Place>()) as u16 + 1
     }
 
-    fn numbered(&self, number: u16) -> Option<&Place> {
+    fn numbered(self, number: u16) -> Option<&'a Place> {
         self.places.0.get(usize::from(number).checked_sub(1)?)
     }
 
     /// The chains of a class, the latest first.
-    fn chains_of(&self, class: SizeClass) -> impl Iterator<Item = &Place> {
-        let latest = self.numbered(self.latest[class.index()].get());
-        core::iter::successors(latest, |place| self.numbered(place.older.get()))
+    fn chains_of(self, class: SizeClass) -> impl Iterator<Item = &'a Place> {
+        let latest = self.numbered(self.books.latest[class.index()].get());
+        core::iter::successors(latest, move |place| self.numbered(place.older.get()))
     }
 
-    fn take_latest(&self, class: SizeClass) -> Option<Parcel> {
+    fn take_latest(self, class: SizeClass) -> Option<Parcel> {
         self.take(self.chains_of(class).next()?)
     }
 
     /// Puts a chain that is being begun into the list of its class.
-    fn enlist(&self, place: &Place) {
+    fn enlist(self, place: &Place) {
         let number = self.number(place);
-        let older = self.latest[place.key.get().class().index()].replace(number);
+        let older = self.books.latest[place.key.get().class().index()].replace(number);
         place.newer.set(0);
         place.older.set(older);
         if let Some(older) = self.numbered(older) {
@@ -277,11 +288,11 @@ impl Outbox {
     }
 
     /// Takes a chain out of the list of its class.
-    fn strike(&self, place: &Place) {
+    fn strike(self, place: &Place) {
         let (newer, older) = (place.newer.get(), place.older.get());
         match self.numbered(newer) {
             Some(newer) => newer.older.set(older),
-            None => self.latest[place.key.get().class().index()].set(older),
+            None => self.books.latest[place.key.get().class().index()].set(older),
         }
         if let Some(older) = self.numbered(older) {
             older.newer.set(newer);
@@ -289,7 +300,7 @@ impl Outbox {
     }
 
     /// Takes the latest chains of a class out as one list, for the thread to use the blocks itself, if they have at least so many.
-    pub(crate) fn take_back(&self, class: SizeClass, least: usize) -> Option<List> {
+    pub(crate) fn take_back(self, class: SizeClass, least: usize) -> Option<List> {
         let gathered = self.chains_of(class).take(TAKEN_BACK).map(Place::count).sum::<usize>();
         if gathered < least {
             return None;
@@ -298,21 +309,21 @@ impl Outbox {
     }
 
     /// Takes out every chain.
-    pub(crate) fn drain(&self) -> impl Iterator<Item = Parcel> {
-        let classes = SizeClass::all().take_while(|_| self.granted_bytes() > 0);
+    pub(crate) fn drain(self) -> impl Iterator<Item = Parcel> {
+        let classes = SizeClass::all().take_while(move |_| self.books.granted_bytes() > 0);
         classes.flat_map(move |class| core::iter::from_fn(move || self.take_latest(class)))
     }
 
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it
     /// vanished is not known.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(self) {
         for place in &self.places.0 {
             place.head.set(None);
             place.room.set(0);
             place.granted.set(0);
         }
-        self.latest.iter().for_each(|latest| latest.set(0));
-        self.granted_bytes.sub(self.granted_bytes.get());
+        self.books.latest.iter().for_each(|latest| latest.set(0));
+        self.books.granted_bytes.sub(self.books.granted_bytes.get());
     }
 }
 
@@ -328,13 +339,18 @@ mod tests {
         unsafe { BlockPtr::from_start(NonNull::from(std::boxed::Box::leak(std::boxed::Box::new([0_u64; 2]))).cast()) }
     }
 
+    fn outbox() -> Outbox<'static> {
+        use std::boxed::Box;
+        Outbox { books: Box::leak(Box::new(Books::new())), places: Box::leak(Box::new(Places::new())) }
+    }
+
     fn owner(n: usize) -> *mut Owner {
         core::ptr::without_provenance_mut(n * 4096)
     }
 
     #[test]
     fn a_full_chain_is_sent_whole() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(1024).unwrap();
         let limit = chain_limit(class, CHAIN_BYTES);
         for _ in 0..limit {
@@ -362,7 +378,7 @@ mod tests {
 
     #[test]
     fn two_chains_of_a_pair_of_places_grow_side_by_side() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(32).unwrap();
         let rivals: [_; 2] = rivals(class);
         for _ in 0..3 {
@@ -381,7 +397,7 @@ mod tests {
 
     #[test]
     fn the_longer_of_two_chains_in_the_way_of_a_third_is_sent() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(32).unwrap();
         for longer in [0, 1] {
             let rivals: [_; 3] = rivals(class);
@@ -393,13 +409,13 @@ mod tests {
             let mut left: Vec<_> = outbox.drain().map(|parcel| (parcel.owner, parcel.chain.count)).collect();
             left.sort_unstable();
             assert_eq!(left, [(rivals[1 - longer], 1), (rivals[2], 1)]);
-            assert_eq!(outbox.granted_bytes(), 0);
+            assert_eq!(outbox.books.granted_bytes(), 0);
         }
     }
 
     #[test]
     fn the_latest_chains_of_a_class_are_taken_back_as_one_list() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let (class, other) = (SizeClass::of(1024).unwrap(), SizeClass::of(2048).unwrap());
         // Chains of 1, 2 and 3 blocks, each of its own owner, that do not meet in a place.
         let owners = strangers(class);
@@ -421,12 +437,12 @@ mod tests {
         assert!(outbox.take_back(class, 2).is_none(), "one is left");
         let left: Vec<_> = outbox.drain().map(|parcel| (parcel.owner, parcel.chain.count)).collect();
         assert_eq!(left, [(owners[0], 1)]);
-        assert_eq!(outbox.granted_bytes(), 0);
+        assert_eq!(outbox.books.granted_bytes(), 0);
     }
 
     #[test]
     fn a_chain_from_the_middle_leaves_the_others_of_its_class() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(1024).unwrap();
         let owners = strangers(class);
         for owner in owners {
@@ -443,7 +459,7 @@ mod tests {
 
     #[test]
     fn chains_are_short_once_all_together_hold_plenty() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(64).unwrap();
         let gather_until_sent = |owner| loop {
             if let Gathered::Send(parcel) = outbox.gather(owner, class, block()) {
@@ -456,7 +472,7 @@ mod tests {
         // Chains of other classes, one for each owner, so that nothing of the first class is sent for them.
         let filler = SizeClass::of(4096).unwrap();
         for n in 100.. {
-            if outbox.granted_bytes() >= PLENTY {
+            if outbox.books.granted_bytes() >= PLENTY {
                 break;
             }
             assert!(matches!(outbox.gather(owner(n), filler, block()), Gathered::Kept | Gathered::Send(_)));
@@ -467,7 +483,7 @@ mod tests {
 
     #[test]
     fn it_is_full_before_its_chains_hold_more_than_it_may() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let class = SizeClass::of(16384).unwrap();
         let mut gathered = 0;
         for n in 1.. {
@@ -475,15 +491,15 @@ mod tests {
                 break;
             }
             gathered += class.block_size();
-            assert!(outbox.granted_bytes() == gathered && gathered <= MAX_BYTES);
+            assert!(outbox.books.granted_bytes() == gathered && gathered <= MAX_BYTES);
         }
         assert!(outbox.drain().count() >= MAX_BYTES / class.block_size() / chain_limit(class, CHAIN_BYTES) as usize);
-        assert_eq!(outbox.granted_bytes(), 0);
+        assert_eq!(outbox.books.granted_bytes(), 0);
     }
 
     #[test]
     fn a_block_gathered_twice_in_a_row_is_noticed_until_its_chain_has_left() {
-        let outbox = Outbox::new();
+        let outbox = outbox();
         let (a, class) = (block(), SizeClass::of(32).unwrap());
         assert!(matches!(outbox.gather(owner(1), class, a), Gathered::Kept));
         assert!(matches!(outbox.gather(owner(1), class, a), Gathered::Twice));

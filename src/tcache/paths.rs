@@ -254,7 +254,7 @@ pub(super) fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mu
 #[inline(always)]
 fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
     // A thread without a cache finds no chain in the outbox that it looks into.
-    if !cache.outbox.try_gather(slab.owner(), slab.class(), block) {
+    if !cache.outbox().try_gather(slab.owner(), slab.class(), block) {
         cold_path();
         free_remote_slow(slab, block);
     }

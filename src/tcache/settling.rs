@@ -25,7 +25,7 @@ const HOUSEKEEPING_MS: u64 = 100;
 /// But never more often than this, in milliseconds.
 const HOUSEKEEPING_LEAST_MS: u64 = 10;
 /// Within a tick of the coarse clock, some milliseconds, a class is resettled fewer times than this.
-const TIMES_A_TICK: u32 = 16;
+const TIMES_A_TICK: u16 = 16;
 /// Pages that one housekeeping returns to the kernel at most, per arena.
 const PURGE_BUDGET: usize = 16 << 10;
 /// How much of a cache one housekeeping looks through for memory to give back, in blocks: some milliseconds.
@@ -79,8 +79,9 @@ impl ThreadCache {
     }
 
     /// Whether what the stamp counts was done fewer than `TIMES_A_TICK` times in this tick of the coarse clock; then it is done once more.
-    pub(super) fn may_in_tick(stamp: &Cell<u32>) -> bool {
-        let (tick, last) = ((os::clock_ms() * u64::from(TIMES_A_TICK)) as u32, stamp.get());
+    /// A stamp that is a multiple of four seconds old may be taken for one of this tick.
+    pub(super) fn may_in_tick(stamp: &Cell<u16>) -> bool {
+        let (tick, last) = ((os::clock_ms() * u64::from(TIMES_A_TICK)) as u16, stamp.get());
         let next = if last / TIMES_A_TICK == tick / TIMES_A_TICK { last.wrapping_add(1) } else { tick + 1 };
         let may = next / TIMES_A_TICK == tick / TIMES_A_TICK;
         if may {
@@ -255,7 +256,7 @@ impl ThreadCache {
         }
         self.clear_idle_shelf();
         // What was settled and belongs to others is there, too.
-        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        self.outbox().drain().for_each(|parcel| self.send(parcel));
         let mut pages = {
             let mut slabs = self.slabs.lock();
             for class in SizeClass::all() {
@@ -301,7 +302,7 @@ impl ThreadCache {
         SizeClass::all().for_each(|class| self.settle_magazine(class));
         self.clear_shelf();
         self.return_reserve();
-        self.outbox.drain().for_each(|parcel| self.send(parcel));
+        self.outbox().drain().for_each(|parcel| self.send(parcel));
         let mut slabs = self.slabs.lock();
         self.settle_all_arrivals(&mut slabs);
         slabs.release_empty();

@@ -33,9 +33,11 @@ const LEAST_SLAB: usize = 32 << 10;
 /// Returning a page costs as much as looking at this many blocks.
 const PAGE_WORK: usize = 16;
 
+// In this order, so that a thread with small classes alone does not touch the end.
+#[repr(C)]
 pub(crate) struct SlabSets {
-    classes: [ClassSlabs; size_class::COUNT],
     aging: AgingList,
+    classes: [ClassSlabs; size_class::COUNT],
 }
 
 struct ClassSlabs {
@@ -212,9 +214,10 @@ impl SlabSets {
     pub(crate) fn release_empty(&mut self) {
         for class in SizeClass::all() {
             let slabs = &mut self.classes[class.index()];
-            if let Some(slab) = slabs.spare.take()
-                && slab.is_empty()
-            {
+            // Not taken out unseen: most classes have none, and memory that was never written stays so.
+            let Some(slab) = slabs.spare else { continue };
+            slabs.spare = None;
+            if slab.is_empty() {
                 slabs.release(&self.aging, slab);
             }
         }

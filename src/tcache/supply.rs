@@ -87,7 +87,7 @@ impl ThreadCache {
             return None;
         }
         let least = class.blocks_in(FOREIGN_WORTH, 1, usize::MAX);
-        self.outbox.take_back(class, least).or_else(|| {
+        self.outbox().take_back(class, least).or_else(|| {
             let list =
                 CACHES.some_from(&self.lender).find_map(|cache| cache.inboxes[class.index()].take_some(least))?;
             // Who looked meanwhile did not see what was put back.
