@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use terrace::Terrace;
 use terrace::inspect::{
     self, Arena, BlockState, Cache, Content, Detail, Extent, Mapping, Memory, Own, Process, Root, Segment, Slab,
@@ -196,6 +197,40 @@ fn each_block_is_known_for_what_it_is() {
     assert_eq!(live, small);
     assert_eq!(found[&cached.0], BlockState::Cached);
     blocks.into_iter().for_each(free);
+}
+
+#[test]
+fn blocks_in_an_outbox_are_seen() {
+    const SIZES: [usize; 2] = [48, 1024];
+    const FREED: usize = 3;
+    let _heap = HEAP.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let ((give, take), (end, ends)) = (channel(), channel::<()>());
+    let owner = std::thread::spawn(move || {
+        give.send(SIZES.map(|size| [(); FREED].map(|()| allocate(size)))).unwrap();
+        // Until nobody looks any more.
+        ends.recv().unwrap_err();
+    });
+    let blocks = take.recv().unwrap();
+    let before = look();
+    blocks.as_flattened().iter().for_each(|&block| free(block));
+    let seen = look();
+    let root = Root::read(&Own, inspect::own_root()).unwrap();
+    let mut troubles = Vec::new();
+    let states: BTreeMap<_, _> = seen.slabs().flat_map(|slab| states(&Own, &root, slab, &mut troubles)).collect();
+    drop(end);
+    owner.join().unwrap();
+    assert_eq!((troubles, seen.troubles), (vec![], vec![]));
+    for (size, blocks) in SIZES.into_iter().zip(blocks) {
+        assert_eq!(seen.held[&size][1] - before.held[&size][1], FREED, "blocks of {size} bytes in outboxes");
+        assert!(blocks.iter().all(|(start, _)| states[start] == BlockState::Cached), "blocks of {size} bytes");
+    }
+}
+
+/// The page that tells how a heap is read names the version that this library writes.
+#[test]
+fn the_version_of_the_root_is_as_documented() {
+    let page = include_str!("../docs/inspecting.md");
+    assert!(page.contains(&format!("a version (now {})", inspect::VERSION)));
 }
 
 /// Pages by their numbers.

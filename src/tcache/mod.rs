@@ -74,6 +74,7 @@ use paths::freed_twice;
 use shelf::Shelf;
 use slab_sets::{Holdings, SlabSets};
 
+// At the beginning of a page, so that it shares none with other caches: then each thread touches two or three.
 #[repr(C, align(4096))]
 pub(crate) struct ThreadCache {
     // The thread's own.
@@ -128,14 +129,25 @@ pub(crate) struct ThreadCache {
     /// those of threads without. Written by that thread when it takes the cache, for readers from outside: `Relaxed`.
     thread: AtomicU32,
     pub(crate) counters: Counters,
-    /// The thread's own.
+    /// The thread's own, but that anybody reads how many bytes were granted.
     books: Books,
-    /// The smallest classes first: with them, what each thread writes ends with the second page.
+    /// The smallest classes first: with those of up to 240 bytes, what each thread writes ends with the second page.
     slabs: Mutex<SlabSets>,
 
     /// The thread's own. Last, since few of them are used by most threads: so all else lies on three pages.
     places: Places,
 }
+
+/// What the order of the fields is for (decision 28).
+#[cfg(not(loom))]
+const _: () = {
+    let small = match SizeClass::of(240) {
+        Some(class) => class.index(),
+        None => unreachable!(),
+    };
+    assert!(offset_of!(ThreadCache, slabs) + Mutex::<SlabSets>::VALUE + SlabSets::end_of_class(small) <= 2 * PAGE);
+    assert!(offset_of!(ThreadCache, places) == 3 * PAGE && size_of::<ThreadCache>() == 7 * PAGE);
+};
 
 /// Written by the thread that has the cache, read by anybody.
 pub(crate) struct Counters {

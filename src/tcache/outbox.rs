@@ -3,7 +3,7 @@
 //! A small table of chains, each of one class for one owner, which has two places to be in. A block whose places are both taken
 //! sends the longer of the two chains off; so does a chain that reaches its limit. The rest leaves when the thread's
 //! housekeeping comes round, or the thread ends, unless the thread wants blocks of the class itself meanwhile: then it takes them
-//! back. Only the cache's own thread touches it.
+//! back. Only the cache's own thread touches it, but that anybody reads how many bytes were granted.
 
 use super::magazine::List;
 use super::paths::cold_path;
@@ -23,8 +23,8 @@ const PLACES: usize = if cfg!(loom) { 2 } else { 512 };
 const CHAIN_BLOCKS: usize = 512;
 const CHAIN_LEAST: usize = 4;
 const CHAIN_BYTES: usize = 16 << 10;
-/// The same once all chains together have been given room for `PLENTY` bytes: what many chains hold back is fetched as fresh memory
-/// by those who would get it, and out of cold cache lines.
+/// The same while all chains together have room for `PLENTY` bytes: owners take fresh memory for what many chains hold back, and what
+/// comes home late is in no cache of a processor any more.
 const SHORT_BYTES: usize = 2 << 10;
 const PLENTY: usize = 256 << 10;
 /// A chain gets room for this many bytes at a time, or for one block. In the models for two of their smaller blocks, so that the
@@ -90,8 +90,8 @@ pub(crate) struct Books {
     granted_bytes: Counter,
 }
 
-// So that the two places of a chain lie in one line.
-#[repr(C, align(64))]
+// On pages of their own; and the two places of a chain lie in one line.
+#[repr(C, align(4096))]
 pub(crate) struct Places([Place; PLACES]);
 
 /// The outbox of a cache: its places, and its books, which lie where each thread writes.
@@ -146,6 +146,10 @@ impl Place {
         self.room.set(self.room.get() - 1);
         block.set_next(self.head.get());
         self.head.set(Some(block));
+    }
+
+    fn is_bare(&self) -> bool {
+        self.head.get().is_none() && self.room.get() == 0 && self.granted.get() == 0
     }
 
     fn count(&self) -> usize {
@@ -317,7 +321,8 @@ impl<'a> Outbox<'a> {
     /// Forgets every chain, in the child of a `fork`, where their thread does not exist: what it was doing when it
     /// vanished is not known.
     pub(crate) fn abandon(self) {
-        for place in &self.places.0 {
+        // Most have nothing, and memory that was never written stays so.
+        for place in self.places.0.iter().filter(|place| !place.is_bare()) {
             place.head.set(None);
             place.room.set(0);
             place.granted.set(0);
@@ -458,27 +463,31 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_short_once_all_together_hold_plenty() {
+    fn chains_are_short_while_all_together_hold_plenty() {
         let outbox = outbox();
         let class = SizeClass::of(64).unwrap();
-        let gather_until_sent = |owner| loop {
-            if let Gathered::Send(parcel) = outbox.gather(owner, class, block()) {
-                break parcel;
+        let limit = |bytes| chain_limit(class, bytes);
+        let count_when_sent = |n| loop {
+            if let Gathered::Send(parcel) = outbox.gather(owner(n), class, block()) {
+                assert_eq!(parcel.owner, owner(n));
+                break u32::from(parcel.chain.count);
             }
         };
-        let limit = |bytes| chain_limit(class, bytes);
-        let first = gather_until_sent(owner(1));
-        assert_eq!((first.owner, u32::from(first.chain.count)), (owner(1), limit(CHAIN_BYTES)));
-        // Chains of other classes, one for each owner, so that nothing of the first class is sent for them.
+        let keep = |n, class| assert!(matches!(outbox.gather(owner(n), class, block()), Gathered::Kept));
+        assert_eq!(count_when_sent(1), limit(CHAIN_BYTES));
+        // A chain that is longer than a short one already, and room for more.
+        let long = 100;
+        assert!(long > limit(SHORT_BYTES));
+        (0..long).for_each(|_| keep(2, class));
+        // A block of another class for each of many owners, so that only the sum grows; it is plenty without the long chain.
         let filler = SizeClass::of(4096).unwrap();
-        for n in 100.. {
-            if outbox.books.granted_bytes() >= PLENTY {
-                break;
-            }
-            assert!(matches!(outbox.gather(owner(n), filler, block()), Gathered::Kept | Gathered::Send(_)));
-        }
-        let sent = [(); 3].map(|()| gather_until_sent(owner(1)).chain.count);
-        assert_eq!(sent.map(u32::from), [limit(SHORT_BYTES); 3]);
+        (100..).take_while(|_| outbox.books.granted_bytes() < PLENTY + CHAIN_BYTES).for_each(|n| keep(n, filler));
+        assert_eq!([(); 3].map(|()| count_when_sent(1)), [limit(SHORT_BYTES); 3]);
+        // What it was given room for is used.
+        assert_eq!(count_when_sent(2), long.next_multiple_of(limit(STEP_BYTES)));
+        assert_eq!(count_when_sent(2), limit(SHORT_BYTES));
+        assert!(outbox.drain().count() > PLENTY / CHAIN_BYTES);
+        assert_eq!(count_when_sent(1), limit(CHAIN_BYTES));
     }
 
     #[test]

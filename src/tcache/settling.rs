@@ -79,7 +79,7 @@ impl ThreadCache {
     }
 
     /// Whether what the stamp counts was done fewer than `TIMES_A_TICK` times in this tick of the coarse clock; then it is done once more.
-    /// A stamp that is a multiple of four seconds old may be taken for one of this tick.
+    /// A stamp that is a multiple of 4,096 milliseconds old, or was never set, may be taken for one of this tick: then it is done later.
     pub(super) fn may_in_tick(stamp: &Cell<u16>) -> bool {
         let (tick, last) = ((os::clock_ms() * u64::from(TIMES_A_TICK)) as u16, stamp.get());
         let next = if last / TIMES_A_TICK == tick / TIMES_A_TICK { last.wrapping_add(1) } else { tick + 1 };

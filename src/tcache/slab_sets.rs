@@ -33,7 +33,7 @@ const LEAST_SLAB: usize = 32 << 10;
 /// Returning a page costs as much as looking at this many blocks.
 const PAGE_WORK: usize = 16;
 
-// In this order, so that a thread with small classes alone does not touch the end.
+// In this order: a thread with small classes alone does not touch the end, and each writes to the aging list.
 #[repr(C)]
 pub(crate) struct SlabSets {
     aging: AgingList,
@@ -97,6 +97,12 @@ impl SlabSets {
         listed: offset_of!(ClassSlabs, holdings.listed) as u32,
         touched: offset_of!(ClassSlabs, holdings.touched) as u32,
     };
+
+    /// How far what is known of the classes up to this one reaches, in bytes.
+    #[cfg(not(loom))]
+    pub(crate) const fn end_of_class(index: usize) -> usize {
+        offset_of!(Self, classes) + (index + 1) * size_of::<ClassSlabs>()
+    }
 
     pub(crate) const fn new() -> Self {
         Self { classes: [const { ClassSlabs::new() }; size_class::COUNT], aging: AgingList::new() }
