@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use terrace::Terrace;
 
 #[test]
@@ -36,4 +37,40 @@ fn what_was_sent_to_an_owner_that_sleeps_serves_whoever_needs_it() {
         let recycled = recycled.unwrap();
         assert!(recycled >= BLOCKS / 2 * 9 / 10, "{recycled} blocks were used again, of {}", BLOCKS / 2);
     });
+}
+
+/// A block that another sleeping thread has allocated, freed by one that uses such blocks itself, as its next ones tell.
+fn comes_back_to_whoever_frees_it(size: usize) -> bool {
+    let layout = Layout::from_size_align(size, 8).unwrap();
+    // SAFETY: the size is not zero.
+    let allocate = move || unsafe { Terrace.alloc(layout) }.expose_provenance();
+    // SAFETY: the blocks are of this layout and given up.
+    let free = move |block| unsafe { Terrace.dealloc(std::ptr::with_exposed_provenance_mut(block), layout) };
+    let ((give, take), (end, ends)) = (channel(), channel::<()>());
+    let owner = std::thread::spawn(move || {
+        give.send([(); 3].map(|()| allocate())).unwrap();
+        ends.recv().unwrap_err();
+    });
+    let user = std::thread::spawn(move || {
+        let own = allocate();
+        let others = take.recv().unwrap();
+        others.into_iter().for_each(free);
+        let again = [(); 3].map(|()| allocate());
+        [own].into_iter().chain(again).for_each(free);
+        let mut latest_first = others;
+        latest_first.reverse();
+        let none = again.iter().all(|block| !others.contains(block));
+        assert!(again == latest_first || none, "some of {others:?} came back as {again:?}");
+        !none
+    });
+    let came_back = user.join();
+    drop(end);
+    owner.join().unwrap();
+    came_back.unwrap()
+}
+
+#[test]
+fn who_takes_blocks_of_a_class_keeps_those_that_it_frees_of_others_if_they_share_no_cache_line() {
+    let came_back = [16, 112, 128, 1024, 32 << 10].map(comes_back_to_whoever_frees_it);
+    assert_eq!(came_back, [false, false, true, true, true]);
 }

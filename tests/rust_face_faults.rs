@@ -161,6 +161,29 @@ fn a_small_block_of_another_thread_freed_twice_in_a_row_is_reported() {
     }
 }
 
+/// As one block is freed at least, that is noticed when the thread keeps it, and has no room for another, too.
+#[test]
+fn a_block_of_another_thread_that_this_one_keeps_freed_twice_in_a_row_is_reported() {
+    for (size, align, real) in SMALL {
+        let (layout, test) =
+            (layout(size, align), "a_block_of_another_thread_that_this_one_keeps_freed_twice_in_a_row_is_reported");
+        for others in [1, 40] {
+            let sentence = reported(test, &format!("{size}/{align}/{others}"), || {
+                let blocks: Vec<_> = (0..others).map(|_| Handed(some_block(layout))).collect();
+                let last = Handed(blocks[others - 1].pointer());
+                announce(last.pointer());
+                let thread = std::thread::spawn(move || {
+                    let _own = some_block(layout);
+                    blocks.iter().for_each(|block| free(block.pointer(), layout));
+                    free(last.pointer(), layout);
+                });
+                thread.join().unwrap();
+            });
+            assert_says(sentence, &["free(", &format!("block of {real} bytes"), "double free"]);
+        }
+    }
+}
+
 #[test]
 fn a_medium_block_freed_twice_is_reported() {
     // The thread has the smaller ones at hand still.

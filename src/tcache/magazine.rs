@@ -101,6 +101,11 @@ impl Magazine {
         true
     }
 
+    #[inline(always)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.get() > 0
+    }
+
     /// Puts a block on top, for which there must be room.
     #[inline(always)]
     pub(crate) fn put(&self, block: BlockPtr) {

@@ -8,7 +8,8 @@
 //! | listed (on its slab's list) | magazine | the owner of the slab, under its cache's lock (`take_list`) |
 //! | magazine | live | the thread whose magazine it is (`pop`) |
 //! | live | magazine | the freeing thread, if the slab is its own (`push`) |
-//! | live | outbox | the freeing thread, if the slab is another's (`try_gather`, `gather`) |
+//! | live | magazine | the freeing thread, if the slab is another's and the thread takes blocks of the class itself (`free_remote`, `keep_foreign`) |
+//! | live | outbox | the freeing thread, if the slab is another's otherwise (`try_gather`, `gather`) |
 //! | outbox | magazine | the thread whose outbox it is (`take_back`) |
 //! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
 //! | inbox | pending | whoever holds the lock of the inbox's cache, by one swap (`take_all`) |
@@ -19,7 +20,7 @@
 //! | magazine, pending | outbox or inbox | the same, when the slab belongs to another cache |
 //! | listed, all of a slab | pages of the arena | whoever holds the lock of the slab's owner (`release`) |
 //!
-//! A block in a magazine may belong to another cache's slab, which has changed hands since, or was taken in transit: handing it out is
+//! A block in a magazine may belong to another cache's slab, which has changed hands since, or was taken in transit, or freed here: handing it out is
 //! harmless, and on its way to a slab list the owner is looked at again, under the lock that every change of owner takes.
 //!
 //! A medium block is no slab's. The thread that frees it may keep it on its shelf (`shelve`), and hand it out again (`unshelve`); else it is the

@@ -3,6 +3,7 @@
 //! where call stacks begin (`with_caller!`).
 
 use super::magazine::limit;
+use super::supply::FOREIGN_LEAST;
 use super::{ThreadCache, lifecycle, slot, start};
 use crate::arena::{Descriptor, Owner, Slab, slab_containing};
 use crate::attended::{self as calls, Caller};
@@ -250,9 +251,21 @@ pub(super) fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mu
     owner
 }
 
-/// Frees a block of another cache's slab, most of the time by putting it into the outbox.
+/// Frees a block of another cache's slab. A thread that has room for blocks of the class, as who takes such blocks himself has, keeps
+/// it to hand it out again; else it goes into the outbox, most of the time.
 #[inline(always)]
 fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
+    if slab.class() >= FOREIGN_LEAST {
+        let magazine = cache.magazine(slab.class());
+        if magazine.top() == Some(block) {
+            cold_path();
+            return free_remote_slow(slab, block);
+        }
+        // A slab without an owner has no block out: this one is being freed twice.
+        if magazine.has_room() && !slab.owner().is_null() {
+            return magazine.put(block);
+        }
+    }
     // A thread without a cache finds no chain in the outbox that it looks into.
     if !cache.outbox().try_gather(slab.owner(), slab.class(), block) {
         cold_path();
@@ -279,10 +292,32 @@ extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usiz
         // A block outside of its slab's first slice; or the thread had no cache a moment ago, and got the owner's.
         return cache.push_own(class, block);
     }
-    cache.gather(owner, class, block);
+    if class < FOREIGN_LEAST || !cache.keep_foreign(class, block) {
+        cache.gather(owner, class, block);
+    }
 }
 
 impl ThreadCache {
+    /// Keeps a block of another cache's slab, whose class the magazine has no room for, if it is one that the thread takes blocks of, the
+    /// magazine holds little, and the class is not thin: then its blocks are wanted in their slabs. `false`, and no change, otherwise.
+    fn keep_foreign(&'static self, class: SizeClass, block: BlockPtr) -> bool {
+        if self.magazine(class).top() == Some(block) {
+            report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
+            return true;
+        }
+        if self.grants[class.index()].get() == 0 || self.thin[class.index()].get() {
+            return false;
+        }
+        let most = self.enlarge(class);
+        let made = self.magazine(class).make_room(class, most);
+        if made {
+            self.magazine(class).put(block);
+            self.busy[class.index()].set(true);
+            self.tick();
+        }
+        made
+    }
+
     /// Makes room in the magazine of a class that has all that it can be granted, if it holds little and the clock need not be
     /// looked at: what most slow calls come to. `false`, and no change, otherwise.
     #[inline(always)]

@@ -19,7 +19,7 @@ use crate::size_class::SizeClass;
 
 /// Blocks of other caches' slabs are used from this size on, where they share no pair of cache lines with others, or only at their
 /// ends. Smaller ones go home: neighbours in a line are best one thread's.
-const FOREIGN_LEAST: usize = 128;
+pub(super) const FOREIGN_LEAST: SizeClass = SizeClass::of(128).unwrap();
 /// Less than this many bytes of them is not worth it. In the models three of their larger blocks: only the models of this step have
 /// so many on the way.
 const FOREIGN_WORTH: usize = if cfg!(loom) { 96 << 10 } else { 4 << 10 };
@@ -83,7 +83,7 @@ impl ThreadCache {
 
     /// Gets blocks of other caches' slabs: such as this thread has freed, or such as wait for their owner.
     fn fetch_foreign(&self, class: SizeClass) -> Option<List> {
-        if class.block_size() < FOREIGN_LEAST || OPTIONS.attended() {
+        if class < FOREIGN_LEAST || OPTIONS.attended() {
             return None;
         }
         let least = class.blocks_in(FOREIGN_WORTH, 1, usize::MAX);
