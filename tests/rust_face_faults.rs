@@ -161,7 +161,7 @@ fn a_small_block_of_another_thread_freed_twice_in_a_row_is_reported() {
     }
 }
 
-/// As one block is freed at least, that is noticed when the thread keeps it, and has no room for another, too.
+/// Whether the thread kept it or had no room for it any more.
 #[test]
 fn a_block_of_another_thread_that_this_one_keeps_freed_twice_in_a_row_is_reported() {
     for (size, align, real) in SMALL {
@@ -182,6 +182,24 @@ fn a_block_of_another_thread_that_this_one_keeps_freed_twice_in_a_row_is_reporte
             assert_says(sentence, &["free(", &format!("block of {real} bytes"), "double free"]);
         }
     }
+}
+
+/// The first time it goes into the outbox, the second time the thread uses blocks of the class.
+#[test]
+fn a_block_of_another_thread_freed_again_when_this_one_has_taken_some_is_reported() {
+    let (layout, test) =
+        (layout(128, 8), "a_block_of_another_thread_freed_again_when_this_one_has_taken_some_is_reported");
+    let sentence = reported(test, "128/8", || {
+        let block = Handed(some_block(layout));
+        announce(block.pointer());
+        let thread = std::thread::spawn(move || {
+            free(block.pointer(), layout);
+            let _own = some_block(layout);
+            free(block.pointer(), layout);
+        });
+        thread.join().unwrap();
+    });
+    assert_says(sentence, &["free(", "block of 128 bytes", "double free"]);
 }
 
 #[test]

@@ -205,6 +205,13 @@ impl<'a> Outbox<'a> {
         own.or_else(|| pair.into_iter().find(free)).unwrap_or_else(longer)
     }
 
+    /// Whether the block is the last one of its chain.
+    pub(crate) fn has_last(self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
+        let key = Key::of(owner, class);
+        let place = self.place(key);
+        place.key.get() == key && place.head.get() == Some(block)
+    }
+
     /// Puts a block in if its chain is there and has room; `false`, and no change, if somebody has to look.
     #[inline(always)]
     pub(crate) fn try_gather(self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
@@ -218,7 +225,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// Puts a block in. A chain that is full stays until the next block of its place comes, so that freeing the block that
-    /// was put in last once more is always noticed, unless its chain was taken back meanwhile.
+    /// was put in last once more is always noticed, unless its chain was taken back meanwhile, or the thread has room for such blocks by now and keeps it.
     #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn gather(self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> Gathered {
         let key = Key::of(owner, class);

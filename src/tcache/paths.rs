@@ -292,27 +292,33 @@ extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usiz
         // A block outside of its slab's first slice; or the thread had no cache a moment ago, and got the owner's.
         return cache.push_own(class, block);
     }
-    if class < FOREIGN_LEAST || !cache.keep_foreign(class, block) {
+    if class < FOREIGN_LEAST || !cache.keep_foreign(owner, class, block) {
         cache.gather(owner, class, block);
     }
 }
 
 impl ThreadCache {
     /// Keeps a block of another cache's slab, whose class the magazine has no room for, if it is one that the thread takes blocks of, the
-    /// magazine holds little, and the class is not thin: then its blocks are wanted in their slabs. `false`, and no change, otherwise.
-    fn keep_foreign(&'static self, class: SizeClass, block: BlockPtr) -> bool {
+    /// magazine holds little, and the class is not thin here. `false` otherwise.
+    fn keep_foreign(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
         if self.magazine(class).top() == Some(block) {
             report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
             return true;
         }
-        if self.grants[class.index()].get() == 0 || self.thin[class.index()].get() {
+        if self.outbox().has_last(owner, class, block) {
+            // It went there before the thread took blocks of the class.
+            freed_twice(block, class.block_size());
+        }
+        let (had, count) = (self.grants[class.index()].get() as usize, self.magazine(class).count(class));
+        // A list that is longer must not lose what it was granted.
+        if self.thin[class.index()].get() || 4 * count >= 3 * (2 * had).min(limit(class) as usize) {
             return false;
         }
         let most = self.enlarge(class);
         let made = self.magazine(class).make_room(class, most);
         if made {
             self.magazine(class).put(block);
-            self.busy[class.index()].set(true);
+            self.note(class);
             self.tick();
         }
         made
