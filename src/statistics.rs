@@ -119,7 +119,7 @@ impl Statistics {
 pub fn statistics() -> Statistics {
     let _unreported = Unreported::begin();
     tcache::send_off();
-    tcache::reclaim();
+    tcache::settle_sent();
     let arenas = ARENAS.totals(|_| {});
     let (mut large_blocks, mut large_bytes, mut large_cached_bytes) = LARGE.totals();
     let (guarded_blocks, guarded_bytes, quarantined_bytes) = attended::guarded();

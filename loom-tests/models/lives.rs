@@ -5,12 +5,13 @@
 use super::blocks::{LARGEST, PAGE, allocate, check_all_came_home, check_at_rest, free, free_known};
 use super::{Control, Model, join, spawn};
 use crate::os::kernel;
+use crate::size_class::SizeClass;
 use crate::sync::model;
 use crate::tcache::{self, CACHES};
 
 const FILE: &str = "src/tcache/lifecycle.rs";
-const CLAIM: Control = Control::Relaxed(FILE, ".find(|cache| cache.state.compare_exchange", 0);
-const LEAVE: Control = Control::Relaxed(FILE, "store(DORMANT, Ordering::Release)", 0);
+const CLAIM: Control = Control::Relaxed(FILE, "self.state.compare_exchange(state, LIVE,", 0);
+const LEAVE: Control = Control::Relaxed(FILE, "self.state.store(if is_warm", 0);
 const PUBLISH: Control = Control::Relaxed(FILE, "self.newest.store(", 0);
 const UNLOCK: Control = Control::Relaxed("src/sync/mutex.rs", "self.state.swap(FREE,", 0);
 const PUSH: Control = Control::Relaxed("src/tcache/inbox.rs", "self.head.compare_exchange_weak", 0);
@@ -47,6 +48,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         bound: Some(2),
         control: LEAVE,
         body: leave_and_come,
+    },
+    || Model {
+        name: "a_warm_cache_is_claimed_while_another_empties_it",
+        protocol: "lives",
+        threads: 2,
+        bound: Some(1),
+        control: Control::Bug("a warm cache is emptied without being claimed"),
+        body: claim_and_cool,
     },
     || Model {
         name: "a_walk_over_the_caches_reaches_all_while_one_is_made",
@@ -156,6 +165,20 @@ fn leave_and_come() {
     let leaving = spawn(tcache::start);
     assert!(tcache::start());
     leaving.join().unwrap();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn claim_and_cool() {
+    // The main thread has a cache of its own.
+    assert!(tcache::start());
+    spawn(short_life).join().unwrap();
+    let class = SizeClass::of(PAGE).unwrap();
+    assert_eq!(CACHES.iter().map(|cache| cache.ledger(class).magazines).sum::<usize>(), 1);
+    let claimer = spawn(short_life);
+    tcache::reclaim();
+    claimer.join().unwrap();
+    check_at_rest();
     kernel::thread_ends();
     check_all_came_home();
 }

@@ -28,6 +28,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: send_and_sleep,
     },
     || Model {
+        name: "what_a_thread_leaves_that_ends_while_the_purger_falls_asleep_is_settled_all_the_same",
+        protocol: "purger",
+        threads: 2,
+        bound: Some(2),
+        control: Control::Bug("a thread that ends does not tell the purger"),
+        body: end_and_sleep,
+    },
+    || Model {
         name: "the_purger_ends_with_the_last_thread_that_has_a_cache",
         protocol: "purger",
         threads: 3,
@@ -94,6 +102,22 @@ fn send_and_sleep() {
     tcache::send_off();
     let class = SizeClass::of(PAGE).unwrap();
     await_purger(|| CACHES.iter().all(|cache| cache.ledger(class).arrivals == 0));
+    PURGER.end_for_good();
+    check_at_rest();
+}
+
+fn end_and_sleep() {
+    assert!(tcache::start());
+    let own = kernel::stand_still();
+    let block = allocate(PAGE);
+    free(block);
+    begin();
+    kernel::thread_ends();
+    drop(kernel::stand_still());
+    kernel::go_on(own);
+    kernel::set_clock(1_000_000);
+    let class = SizeClass::of(PAGE).unwrap();
+    await_purger(|| CACHES.iter().all(|cache| cache.ledger(class).magazines == 0));
     PURGER.end_for_good();
     check_at_rest();
 }

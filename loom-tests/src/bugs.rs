@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use terrace::models::{Control, Model};
 
 /// A change that makes the sources wrong.
 struct Bug {
@@ -170,13 +171,13 @@ const BUGS: &[Bug] = &[
         model: "a_thread_exits_with_a_full_outbox",
     },
     Bug {
-        name: "an exit settles its magazines after it left",
+        name: "an exit hands back what it has after it left",
         file: "src/tcache/lifecycle.rs",
         changes: &[
-            ("    cache.empty_out();\n", "    if !BUG { cache.empty_out(); }\n"),
+            ("        cache.hand_back();\n", "        if !BUG { cache.hand_back(); }\n"),
             (
-                "cache.state.store(DORMANT, Ordering::Release);\n}",
-                "cache.state.store(DORMANT, Ordering::Release);\n    if BUG { cache.empty_out(); }\n}",
+                "    if CACHES.are_all_dormant() {",
+                "    if BUG { cache.hand_back(); }\n    if CACHES.are_all_dormant() {",
             ),
         ],
         model: "a_cache_is_claimed_as_its_thread_left_it",
@@ -185,8 +186,8 @@ const BUGS: &[Bug] = &[
         name: "a cache is counted as dormant after it can be claimed",
         file: "src/tcache/lifecycle.rs",
         changes: &[(
-            "    CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n",
-            "    if BUG { cache.state.store(DORMANT, Ordering::Release); }\n    CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n    if BUG { return; }\n",
+            "        CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n",
+            "        if BUG { self.state.store(DORMANT, Ordering::Release); }\n        CACHES.dormant.fetch_add(1, Ordering::Relaxed);\n        if BUG { return false; }\n",
         )],
         model: "how_many_caches_are_dormant_never_goes_below_zero",
     },
@@ -194,8 +195,8 @@ const BUGS: &[Bug] = &[
         name: "a claim is not taken off the count of dormant caches",
         file: "src/tcache/lifecycle.rs",
         changes: &[(
-            "let counted = self.dormant.fetch_sub(1, Ordering::Relaxed);",
-            "let counted = if BUG { 1 } else { self.dormant.fetch_sub(1, Ordering::Relaxed) };",
+            "let counted = CACHES.dormant.fetch_sub(1, Ordering::Relaxed);",
+            "let counted = if BUG { 1 } else { CACHES.dormant.fetch_sub(1, Ordering::Relaxed) };",
         )],
         model: "a_cache_is_claimed_as_its_thread_left_it",
     },
@@ -239,10 +240,19 @@ const BUGS: &[Bug] = &[
         name: "a dormant cache is claimed without asking again",
         file: "src/tcache/lifecycle.rs",
         changes: &[(
-            ".find(|cache| cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok())?",
-            ".find(|cache| if BUG { cache.state.load(Ordering::Acquire) == DORMANT && { cache.state.store(LIVE, Ordering::Relaxed); true } } else { cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok() })?",
+            "|state: u32| self.state.compare_exchange(state, LIVE, Ordering::Acquire, Ordering::Relaxed);",
+            "|state: u32| if BUG { let was = self.state.load(Ordering::Acquire); if was == state { self.state.store(LIVE, Ordering::Relaxed); Ok(was) } else { Err(was) } } else { self.state.compare_exchange(state, LIVE, Ordering::Acquire, Ordering::Relaxed) };",
         )],
         model: "of_two_threads_one_claims_the_dormant_cache",
+    },
+    Bug {
+        name: "a warm cache is emptied without being claimed",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[(
+            "let is_mine = self.state.compare_exchange(WARM, COOLING, Ordering::Acquire, Ordering::Relaxed).is_ok();",
+            "let is_mine = if BUG { self.state.load(Ordering::Acquire) == WARM } else { self.state.compare_exchange(WARM, COOLING, Ordering::Acquire, Ordering::Relaxed).is_ok() };",
+        )],
+        model: "a_warm_cache_is_claimed_while_another_empties_it",
     },
     Bug {
         name: "a thread registers before it has its cache",
@@ -282,12 +292,12 @@ const BUGS: &[Bug] = &[
         file: "src/tcache/settling.rs",
         changes: &[
             (
-                "        let mut foreign = None;\n        {\n            let now = os::clock_ms() as u32;\n            let mut slabs = self.slabs.lock();",
-                "        let mut foreign = None;\n        {\n            let now = os::clock_ms() as u32;\n            // SAFETY: blocks lie in registered segments.\n            let early: std::vec::Vec<_> = blocks_from(list.head).map(|block| unsafe { slab_containing(block.start()) }.owner()).collect();\n            let mut early = early.into_iter();\n            let mut slabs = self.slabs.lock();",
+                "let foreign = self.settle_own(&mut self.slabs.lock(), list);",
+                "// SAFETY: blocks lie in registered segments.\n        let early: std::vec::Vec<_> = blocks_from(list.head).map(|block| unsafe { slab_containing(block.start()) }.owner()).collect();\n        let foreign = if BUG { self.settle_early(&mut self.slabs.lock(), list, early) } else { self.settle_own(&mut self.slabs.lock(), list) };",
             ),
             (
-                "match slabs.settle(self.owner(), block, &mut blocks, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
-                "match slabs.settle(if BUG { core::ptr::NonNull::new(early.next().unwrap()).unwrap() } else { self.owner() }, block, &mut blocks, now) {\n                    Settled::Listed => {}\n                    Settled::Foreign(_)",
+                "    #[inline(always)]\n    fn settle_own(",
+                "    fn settle_early(&self, slabs: &mut SlabSets, list: List, early: std::vec::Vec<*mut crate::arena::Owner>) -> Option<BlockPtr> {\n        let (now, mut foreign) = (os::clock_ms() as u32, None);\n        let mut blocks = blocks_from(list.head).peekable();\n        let mut early = early.into_iter();\n        while let Some(block) = blocks.next() {\n            match slabs.settle(NonNull::new(early.next().unwrap()).unwrap(), block, &mut blocks, now) {\n                Settled::Listed => {}\n                Settled::Foreign(_) => {\n                    block.set_next(foreign);\n                    foreign = Some(block);\n                }\n                Settled::Twice(block, size) => freed_twice(block, size),\n            }\n        }\n        foreign\n    }\n\n    #[inline(always)]\n    fn settle_own(",
             ),
         ],
         model: "a_slab_is_taken_from_an_idle_cache_while_its_blocks_come_home",
@@ -383,6 +393,12 @@ const BUGS: &[Bug] = &[
         model: "what_is_put_while_the_purger_falls_asleep_is_returned_all_the_same",
     },
     Bug {
+        name: "a thread that ends does not tell the purger",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[("        PURGER.note_sent();\n", "        if !BUG { PURGER.note_sent(); }\n")],
+        model: "what_a_thread_leaves_that_ends_while_the_purger_falls_asleep_is_settled_all_the_same",
+    },
+    Bug {
         name: "the purger stays when all have gone",
         file: "src/tcache/lifecycle.rs",
         changes: &[("    if CACHES.are_all_dormant() {", "    if !BUG && CACHES.are_all_dormant() {")],
@@ -445,10 +461,17 @@ pub fn build() -> PathBuf {
 
 pub fn run() -> bool {
     let program = build();
-    let verdicts = side_by_side(BUGS.iter().collect(), |bug| {
-        let model = model_named(bug.model);
+    // The model that is named for the bug, and those whose control it is.
+    let models = terrace::models::all();
+    let is_control = |model: &Model, bug: &Bug| matches!(model.control, Control::Bug(name) if name == bug.name);
+    let pairs = BUGS.iter().flat_map(|bug| {
+        let others = models.iter().filter(|model| model.name != bug.model && is_control(model, bug));
+        core::iter::once(bug.model).chain(others.map(|model| model.name)).map(move |model| (bug, model))
+    });
+    let verdicts = side_by_side(pairs.collect(), |(bug, name)| {
+        let model = model_named(name);
         let check = |mode: Mode, on| Check {
-            name: bug.model.into(),
+            name: name.into(),
             mode,
             bound: mode.bound(&model),
             bug: if on { bug.name.into() } else { String::new() },
@@ -462,11 +485,11 @@ pub fn run() -> bool {
             (true, false) => "NOT NOTICED by",
             (false, _) => "the copy fails without it:",
         };
-        println!("{}: {verdict} {}", bug.name, bug.model);
+        println!("{}: {verdict} {name}", bug.name);
         fine_without && noticed
     });
     let noticed = verdicts.iter().filter(|noticed| **noticed).count();
-    println!("{noticed} of {} seeded bugs are noticed", verdicts.len());
+    println!("{noticed} of {} seeded bugs are noticed, by each model that is named for one", verdicts.len());
     noticed == verdicts.len()
 }
 

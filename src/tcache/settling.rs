@@ -1,7 +1,7 @@
 //! Settling: how blocks get from magazines and inboxes back to the lists of their slabs, and when.
 //!
 //! A list is settled when its magazine overflows, when its class was idle between two turns of the housekeeping, or is thin, and when
-//! the thread ends; what waits in an inbox, by whoever finds the owner idle. The housekeeping comes round on slow paths, by the
+//! no thread took up the cache of one that ended; what waits in an inbox, by whoever finds the owner idle. The housekeeping comes round on slow paths, by the
 //! clock; `tick` must not be called with a cache's lock held, since it takes it.
 
 use super::magazine::List;
@@ -66,9 +66,7 @@ impl ThreadCache {
         let is_thin = self.slabs.lock().is_thin(class);
         self.thin[class.index()].set(is_thin);
         if is_thin {
-            let young = self.magazine(class).unload(class, 0);
-            let old = self.take_old(class);
-            self.revoke(class);
+            let [young, old] = self.take_magazine(class);
             block.set_next(young.head);
             self.settle(List { head: Some(block), count: young.count + 1 });
             self.settle(old);
@@ -111,29 +109,32 @@ impl ThreadCache {
             return;
         }
         self.counters.settled_lists.add(1);
-        let mut foreign = None;
-        {
-            let now = os::clock_ms() as u32;
-            let mut slabs = self.slabs.lock();
-            let mut blocks = blocks_from(list.head).peekable();
-            while let Some(block) = blocks.next() {
-                match slabs.settle(self.owner(), block, &mut blocks, now) {
-                    Settled::Listed => {}
-                    Settled::Foreign(_) => {
-                        block.set_next(foreign);
-                        foreign = Some(block);
-                    }
-                    Settled::Twice(block, size) => freed_twice(block, size),
-                }
-            }
-        }
-        PURGER.note();
         // Gathering may lead to housekeeping, which takes the lock.
+        let foreign = self.settle_own(&mut self.slabs.lock(), list);
+        PURGER.note();
         for block in blocks_from(foreign) {
             // SAFETY: blocks lie in registered segments.
             let slab = unsafe { slab_containing(block.start()) };
             self.gather(known(slab.owner(), block, slab.class()), slab.class(), block);
         }
+    }
+
+    /// Puts the blocks of a list on the lists of their slabs, but for those of others' slabs, which it gives back as a list.
+    #[inline(always)]
+    fn settle_own(&self, slabs: &mut SlabSets, list: List) -> Option<BlockPtr> {
+        let (now, mut foreign) = (os::clock_ms() as u32, None);
+        let mut blocks = blocks_from(list.head).peekable();
+        while let Some(block) = blocks.next() {
+            match slabs.settle(self.owner(), block, &mut blocks, now) {
+                Settled::Listed => {}
+                Settled::Foreign(_) => {
+                    block.set_next(foreign);
+                    foreign = Some(block);
+                }
+                Settled::Twice(block, size) => freed_twice(block, size),
+            }
+        }
+        foreign
     }
 
     /// Leaves a chain in this cache's inbox, for any thread. Where chains pile up, the owner seems idle: the sender then
@@ -267,7 +268,11 @@ impl ThreadCache {
             slabs.give_back(now as u32, delay, turns * GIVE_BACK_BUDGET)
         };
         self.return_reserve();
+        let has_warm = CACHES.has_warm();
         for cache in CACHES.idle(now) {
+            if has_warm {
+                cache.cool(SizeClass::all());
+            }
             pages += cache.keep_house_of_idle(now, delay, turns * GIVE_BACK_BUDGET);
         }
         pages += ARENAS.purge_keeping(OPTIONS.kept_pages(), delay, turns * PURGE_BUDGET, false);
@@ -288,23 +293,59 @@ impl ThreadCache {
 
     #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn settle_magazine(&'static self, class: SizeClass) {
-        let young = self.magazine(class).unload(class, 0);
-        let old = self.take_old(class);
-        self.revoke(class);
-        self.settle(young);
-        self.settle(old);
+        self.take_magazine(class).into_iter().for_each(|list| self.settle(list));
         self.note(class);
     }
 
+    /// Takes all that is at hand of a class, and its room.
+    fn take_magazine(&self, class: SizeClass) -> [List; 2] {
+        let lists = [self.magazine(class).unload(class, 0), self.take_old(class)];
+        self.revoke(class);
+        lists
+    }
+
+    /// Settles what lies in the magazines of some classes of a cache that no thread has and the caller is cooling; nothing while another
+    /// thread is at work on its slabs.
+    #[cold]
+    pub(super) fn try_empty_magazines(&'static self, classes: impl Iterator<Item = SizeClass>) {
+        let Some(mut slabs) = self.slabs.try_lock() else { return };
+        for class in classes.filter(|&class| self.is_granted(class)) {
+            for list in self.take_magazine(class) {
+                for block in blocks_from(self.settle_own(&mut slabs, list)) {
+                    // SAFETY: blocks lie in registered segments.
+                    let slab = unsafe { slab_containing(block.start()) };
+                    self.put_out(known(slab.owner(), block, class), class, block);
+                }
+            }
+            self.note(class);
+        }
+        drop(slabs);
+        self.outbox().drain().for_each(|parcel| self.send(parcel));
+        self.return_reserve();
+        PURGER.note();
+    }
+
     /// Gives away everything that the thread holds.
-    #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn empty_out(&'static self) {
         SizeClass::all().for_each(|class| self.settle_magazine(class));
+        self.hand_back();
+    }
+
+    /// Gives away everything but the blocks in magazines, and notes down how many those are.
+    #[unsafe(link_section = ".text.terrace.common")]
+    pub(super) fn hand_back(&'static self) {
+        for class in SizeClass::all().filter(|&class| self.is_granted(class)) {
+            if self.held(class) == 0 {
+                let _none = self.take_magazine(class);
+            }
+            self.note(class);
+        }
         self.clear_shelf();
         self.return_reserve();
         self.outbox().drain().for_each(|parcel| self.send(parcel));
         let mut slabs = self.slabs.lock();
         self.settle_all_arrivals(&mut slabs);
         slabs.release_empty();
+        self.seen.store(os::clock_ms(), Ordering::Relaxed);
     }
 }

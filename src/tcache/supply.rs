@@ -25,7 +25,14 @@ pub(super) const FOREIGN_LEAST: SizeClass = SizeClass::of(128).unwrap();
 const FOREIGN_WORTH: usize = if cfg!(loom) { 96 << 10 } else { 4 << 10 };
 
 impl ThreadCache {
+    /// Takes a block that is at hand, or makes some be.
+    #[inline(always)]
+    pub(super) fn pop_or_refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
+        self.magazine(class).pop().or_else(|| self.refill(class))
+    }
+
     /// Fills the empty magazine of a class and takes a block from it.
+    #[inline(never)]
     #[unsafe(link_section = ".text.terrace.common")]
     pub(super) fn refill(&'static self, class: SizeClass) -> Option<BlockPtr> {
         let mut list = self.take_old(class);
@@ -112,6 +119,8 @@ impl ThreadCache {
             .or_else(|| {
                 // The kernel is out of memory or addresses: it gets back all that is kept for later.
                 self.clear_shelf();
+                CACHES.cool_all();
+                reclaim();
                 LARGE.purge(0);
                 ARENAS.purge(0, usize::MAX, true);
                 take(Growth::Allowed)
