@@ -1,6 +1,9 @@
 //! Blocks on their way home to a thread that sleeps. In a process of its own: where hundreds of threads have been, a thread takes a few
 //! slabs before it comes round to the one that has something.
 
+#[path = "common/alone.rs"]
+mod alone;
+use alone::alone;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -8,6 +11,10 @@ use terrace::Terrace;
 
 #[test]
 fn what_was_sent_to_an_owner_that_sleeps_serves_whoever_needs_it() {
+    alone(send_to_a_sleeping_owner);
+}
+
+fn send_to_a_sleeping_owner() {
     const BLOCKS: usize = 1000;
     let layout = Layout::from_size_align(1024, 8).unwrap();
     // SAFETY: the size is not zero.
@@ -71,6 +78,9 @@ fn comes_back_to_whoever_frees_it(size: usize) -> bool {
 
 #[test]
 fn who_takes_blocks_of_a_class_keeps_those_that_it_frees_of_others_if_they_share_no_cache_line() {
-    let came_back = [16, 112, 128, 1024, 32 << 10].map(comes_back_to_whoever_frees_it);
-    assert_eq!(came_back, [false, false, true, true, true]);
+    // Alone: a list that is nearly full, as one may find that takes up what another thread left, keeps no more.
+    alone(|| {
+        let came_back = [16, 112, 128, 1024, 32 << 10].map(comes_back_to_whoever_frees_it);
+        assert_eq!(came_back, [false, false, true, true, true]);
+    });
 }
