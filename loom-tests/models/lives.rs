@@ -58,6 +58,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: claim_and_cool,
     },
     || Model {
+        name: "two_threads_cool_a_cache_at_once",
+        protocol: "lives",
+        threads: 2,
+        bound: Some(1),
+        control: Control::Relaxed(FILE, "self.state.compare_exchange(WARM, COOLING", 0),
+        body: cool_and_cool,
+    },
+    || Model {
         name: "a_walk_over_the_caches_reaches_all_while_one_is_made",
         protocol: "lives",
         threads: 2,
@@ -178,6 +186,21 @@ fn claim_and_cool() {
     let claimer = spawn(short_life);
     tcache::reclaim();
     claimer.join().unwrap();
+    check_at_rest();
+    kernel::thread_ends();
+    check_all_came_home();
+}
+
+fn cool_and_cool() {
+    // With a cache of its own, but without a slab of the class.
+    assert!(tcache::start());
+    let leaving = spawn(|| [PAGE, LARGEST].map(allocate).into_iter().for_each(free));
+    leaving.join().unwrap();
+    let other = spawn(tcache::reclaim);
+    // Has the blocks of this class settled, to take their slab.
+    let block = allocate(PAGE);
+    other.join().unwrap();
+    free(block);
     check_at_rest();
     kernel::thread_ends();
     check_all_came_home();

@@ -44,6 +44,14 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: last_thread,
     },
     || Model {
+        name: "the_purger_ends_with_the_last_thread_though_it_has_a_cache_in_hand",
+        protocol: "purger",
+        threads: 2,
+        bound: Some(1),
+        control: Control::Bug("a cache that is being cooled is not counted as dormant"),
+        body: last_thread_beside_a_warm_cache,
+    },
+    || Model {
         name: "whoever_ends_the_purger_waits_for_the_thread_that_another_started",
         protocol: "purger",
         threads: 3,
@@ -131,6 +139,20 @@ fn ended_by_another() {
     other.join().unwrap();
     PURGER.end();
     assert!(PURGER.is_none());
+}
+
+fn last_thread_beside_a_warm_cache() {
+    assert!(tcache::start());
+    let own = kernel::stand_still();
+    free(allocate(PAGE));
+    kernel::thread_ends();
+    drop(kernel::stand_still());
+    kernel::go_on(own);
+    kernel::set_clock(1_000_000);
+    begin();
+    kernel::thread_ends();
+    assert!(PURGER.is_none(), "the process would never end");
+    check_at_rest();
 }
 
 fn last_thread() {

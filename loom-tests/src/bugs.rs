@@ -399,6 +399,21 @@ const BUGS: &[Bug] = &[
         model: "what_a_thread_leaves_that_ends_while_the_purger_falls_asleep_is_settled_all_the_same",
     },
     Bug {
+        name: "a cache that is being cooled is not counted as dormant",
+        file: "src/tcache/lifecycle.rs",
+        changes: &[
+            (
+                "            self.try_empty_magazines(classes);",
+                "            if BUG { CACHES.dormant.fetch_sub(1, Ordering::Relaxed); }\n            self.try_empty_magazines(classes);",
+            ),
+            (
+                "            let is_warm = self.has_at_hand();\n            if !is_warm",
+                "            if BUG { CACHES.dormant.fetch_add(1, Ordering::Relaxed); }\n            let is_warm = self.has_at_hand();\n            if !is_warm",
+            ),
+        ],
+        model: "the_purger_ends_with_the_last_thread_though_it_has_a_cache_in_hand",
+    },
+    Bug {
         name: "the purger stays when all have gone",
         file: "src/tcache/lifecycle.rs",
         changes: &[("    if CACHES.are_all_dormant() {", "    if !BUG && CACHES.are_all_dormant() {")],

@@ -52,6 +52,8 @@ const OTHERS: &[(&str, &[Part])] = &[
     ("a_block_freed_to_a_dormant_cache_comes_home", &[Whole(Some(2))]),
     ("a_warm_cache_is_claimed_while_another_empties_it", &[Whole(Some(2))]),
     ("what_a_thread_leaves_that_ends_while_the_purger_falls_asleep_is_settled_all_the_same", &[Whole(Some(3))]),
+    ("two_threads_cool_a_cache_at_once", &[Whole(Some(3))]),
+    ("the_purger_ends_with_the_last_thread_though_it_has_a_cache_in_hand", &[Whole(Some(3))]),
     ("how_many_caches_are_dormant_never_goes_below_zero", &[Whole(Some(2))]),
 ];
 

@@ -46,6 +46,11 @@ impl Account {
     pub(super) const fn new() -> Self {
         Self { granted: Cell::new(0), reserved: Cell::new(0) }
     }
+
+    #[cfg(any(test, loom))]
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved.get()
+    }
 }
 
 /// How many blocks of a thin class are fetched at once, and freed before they go to their slabs: at most 4 KiB of them, or two.

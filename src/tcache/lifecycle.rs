@@ -187,6 +187,18 @@ impl Caches {
         self.reserved.load(Ordering::Relaxed)
     }
 
+    /// Checks the counts while no thread comes or goes. Panics where they are wrong.
+    #[cfg(any(test, loom))]
+    pub(crate) fn check(&self) {
+        let warm = self.warm.load(Ordering::Relaxed);
+        let states: std::vec::Vec<u32> = self.iter().map(|cache| cache.state.load(Ordering::Relaxed)).collect();
+        let count = |wanted: &[u32]| states.iter().filter(|state| wanted.contains(state)).count();
+        assert_eq!(self.counts(), (states.len(), count(&[DORMANT, WARM])), "caches are counted wrongly");
+        assert_eq!(warm, count(&[WARM]), "warm caches are counted wrongly");
+        let reserved = self.iter().map(|cache| cache.account.reserved()).sum::<usize>();
+        assert_eq!(self.reserved_bytes(), reserved, "what caches have reserved is counted wrongly");
+    }
+
     fn claim_dormant(&self) -> Option<&'static ThreadCache> {
         if self.dormant.load(Ordering::Relaxed) == 0 {
             return None;
