@@ -47,7 +47,7 @@ impl Account {
         Self { granted: Cell::new(0), reserved: Cell::new(0) }
     }
 
-    #[cfg(any(test, loom))]
+    #[cfg(loom)]
     pub(super) fn reserved(&self) -> usize {
         self.reserved.get()
     }

@@ -188,7 +188,7 @@ impl Caches {
     }
 
     /// Checks the counts while no thread comes or goes. Panics where they are wrong.
-    #[cfg(any(test, loom))]
+    #[cfg(loom)]
     pub(crate) fn check(&self) {
         let warm = self.warm.load(Ordering::Relaxed);
         let states: std::vec::Vec<u32> = self.iter().map(|cache| cache.state.load(Ordering::Relaxed)).collect();
