@@ -67,7 +67,7 @@ fn allocate_beyond_table(size: usize) -> *mut u8 {
 #[inline(always)]
 pub(crate) fn allocate_layout(size: usize, align: usize) -> *mut u8 {
     match class_of_layout(size, align) {
-        Some(class) => tcache::allocate(class, size, align),
+        Some(class) => tcache::allocate_constant(class, size, align),
         None => allocate_aligned(size, align),
     }
 }

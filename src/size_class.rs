@@ -71,6 +71,14 @@ pub(crate) const fn sizes() -> [u16; COUNT] {
     sizes
 }
 
+const _: () = assert!(COUNT * SizeClass::SCALE < 4096, "arrays by class lie within a page");
+
+impl From<SizeClass> for u16 {
+    fn from(class: SizeClass) -> Self {
+        class.0
+    }
+}
+
 impl SizeClass {
     /// The size of a magazine, in bytes.
     pub(crate) const SCALE: usize = 16;

@@ -23,6 +23,7 @@ use super::segment_map::{SLOTS, Tag};
 use super::slab::{Owner, Slab};
 use crate::layout::SegmentLayout;
 use crate::os::valgrind;
+use crate::size_class::SizeClass;
 use crate::sync::{AtomicPtr, AtomicU32, Cell, Operand};
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -212,12 +213,38 @@ impl Descriptor {
     /// As for [`Self::slab`].
     #[inline(always)]
     pub(crate) unsafe fn starts_block(self, address: NonNull<u8>) -> bool {
+        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::RECIPROCAL as isize;
+        // SAFETY: the word lies there in every descriptor.
+        let reciprocal = unsafe { Operand::<Cell<u64>, 1, OFFSET>::new(self.last_byte(), self.offset) };
+        // SAFETY: the caller's promise.
+        let remainder = unsafe { self.slab() }.remainder_of(address);
+        // SAFETY: the caller's promise.
+        reciprocal.is_above(remainder) && unsafe { self.is_carved(address) }
+    }
+
+    /// Whether an address in this slice lies where blocks were carved (see [`Slab::is_carved`]).
+    ///
+    /// # Safety
+    /// As for [`Self::slab`].
+    #[inline(always)]
+    pub(crate) unsafe fn is_carved(self, address: NonNull<u8>) -> bool {
         const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::LAST_CARVED as isize;
         // SAFETY: the word lies there in every descriptor.
         let last_carved = unsafe { Operand::<AtomicU32, 1, OFFSET>::new(self.last_byte(), self.offset) };
-        // SAFETY: the caller's promise.
-        let slab = unsafe { self.slab() };
-        slab.divides(address) && last_carved.reaches(address.addr().get() as u32)
+        last_carved.reaches(address.addr().get() as u32)
+    }
+
+    /// Where what belongs to the slab's class lies in an array that starts at a multiple of 4 KiB (see [`SizeClass::offset`]).
+    ///
+    /// # Safety
+    /// As for [`Self::slab`], and the slice must belong to a slab.
+    #[inline(always)]
+    pub(crate) unsafe fn entry_of_class<T>(self, array: *const T) -> *const T {
+        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::CLASS as isize;
+        debug_assert!(array.addr().is_multiple_of(4096));
+        // SAFETY: the class lies there in every descriptor.
+        let class = unsafe { Operand::<Cell<SizeClass>, 1, OFFSET>::new(self.last_byte(), self.offset) };
+        class.after(array.cast()).cast()
     }
 }
 

@@ -129,6 +129,11 @@ impl Slab {
     /// Where the low half of the address of the last byte that was carved stands.
     pub(crate) const LAST_CARVED: usize = offset_of!(Line0, last_carved);
 
+    /// Where the reciprocal of the block size stands.
+    pub(crate) const RECIPROCAL: usize = offset_of!(Line0, reciprocal);
+    /// Where the class stands.
+    pub(crate) const CLASS: usize = offset_of!(Line0, class);
+
     pub(crate) const LAYOUT: SlabLayout = SlabLayout {
         size: size_of::<Self>() as u32,
         owner: offset_of!(Self, line0.owner) as u32,
@@ -220,9 +225,14 @@ impl Slab {
     /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
     #[inline(always)]
     pub(crate) fn divides(&self, address: NonNull<u8>) -> bool {
-        let reciprocal = self.line0.reciprocal.get();
+        self.remainder_of(address) < self.line0.reciprocal.get()
+    }
+
+    /// What is below the reciprocal for the addresses that [`Self::divides`] says yes to.
+    #[inline(always)]
+    pub(crate) fn remainder_of(&self, address: NonNull<u8>) -> u64 {
         let offset = (address.addr().get() % SLICE_SIZE) as u64;
-        offset.wrapping_mul(reciprocal) < reciprocal
+        offset.wrapping_mul(self.line0.reciprocal.get())
     }
 
     /// Whether an address in this slab lies where blocks were carved. A slab does not cross a multiple of 2^32, so the low

@@ -1,15 +1,16 @@
-//! Comparisons with an atomic word in memory, in one instruction.
+//! Comparisons with a word in memory, and sums, in one instruction.
 //!
 //! The compiler does not fold an atomic load into the comparison that it is made for, nor the address's arithmetic into
-//! that. On the path of every `free` there are three such comparisons: an instruction and a register each. So on x86-64 the
-//! comparison is written out, with the branch that follows it; elsewhere, and in the models, it is the load that it says.
+//! that, nor a load that it needs twice. On the path of every `free` there are four such comparisons: an instruction and a register
+//! each. So on x86-64 the comparison is written out, with the branch that follows it; elsewhere, and in the models, it is the load
+//! that it says.
 //!
-//! What is read is a `Relaxed` load, and each use says why that is enough.
+//! What is read of an atomic is a `Relaxed` load, and each use says why that is enough.
 
-use super::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use super::{AtomicPtr, AtomicU32, AtomicUsize, Cell, Ordering};
 use core::marker::PhantomData;
 
-/// The atomic word at `base + index * SCALE + OFFSET`.
+/// The word at `base + index * SCALE + OFFSET`.
 pub(crate) struct Operand<W: 'static, const SCALE: usize, const OFFSET: isize> {
     base: *const u8,
     index: usize,
@@ -92,6 +93,46 @@ impl<const SCALE: usize, const OFFSET: isize> Operand<AtomicU32, SCALE, OFFSET> 
     }
 }
 
+impl<const SCALE: usize, const OFFSET: isize> Operand<Cell<u64>, SCALE, OFFSET> {
+    /// Whether the word is more than `value`.
+    #[inline(always)]
+    pub(crate) fn is_above(&self, value: u64) -> bool {
+        if cfg!(any(not(target_arch = "x86_64"), loom, miri)) {
+            return self.word().get() > value;
+        }
+        #[cfg(target_arch = "x86_64")]
+        leave_if!(self, "qword", "{value}", "jbe", value);
+        true
+    }
+}
+
+impl<T: Copy + Into<u16>, const SCALE: usize, const OFFSET: isize> Operand<Cell<T>, SCALE, OFFSET> {
+    /// The address so many bytes after `start`, with no multiple of 65,536 between the two: the low half-word is all that differs.
+    #[inline(always)]
+    pub(crate) fn after(&self, start: *const u8) -> *const u8 {
+        const { assert!(size_of::<T>() == 2) };
+        if cfg!(any(not(target_arch = "x86_64"), loom, miri)) {
+            return start.wrapping_add(usize::from(self.word().get().into()));
+        }
+        #[cfg(target_arch = "x86_64")]
+        let mut start = start;
+        // SAFETY: reads the aligned half-word that the operand was promised to be.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            core::arch::asm!(
+                "add {start:x}, word ptr [{base} + {scale}*{index} + {offset}]",
+                base = in(reg) self.base,
+                index = in(reg) self.index,
+                scale = const SCALE,
+                offset = const OFFSET,
+                start = inout(reg) start,
+                options(pure, readonly, nostack),
+            )
+        };
+        start
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +161,27 @@ mod tests {
         // SAFETY: as above.
         let half = unsafe { Operand::<AtomicU32, 4, 0>::new(ptr::from_ref(&half).cast(), 0) };
         assert!(half.reaches(0) && half.reaches(0x8000_0000) && !half.reaches(0x8000_0001));
+    }
+
+    #[test]
+    fn a_plain_word_is_above_what_is_less() {
+        let word = Cell::new(1_u64 << 63);
+        // SAFETY: the word lies there.
+        let operand = unsafe { Operand::<Cell<u64>, 1, 0>::new(ptr::from_ref(&word).cast(), 0) };
+        assert!(operand.is_above(0) && operand.is_above((1 << 63) - 1));
+        assert!(!operand.is_above(1 << 63) && !operand.is_above(u64::MAX));
+    }
+
+    #[test]
+    fn a_half_word_is_added_to_an_address() {
+        let half_words = [Cell::new(7_u16), Cell::new(0xFFF)];
+        // SAFETY: the half-words lie there.
+        let operand = |index| unsafe { Operand::<Cell<u16>, 2, 0>::new(half_words.as_ptr().cast(), index) };
+        let start = ptr::without_provenance::<u8>(0x7FFF_1234_F000);
+        assert_eq!(operand(0).after(start).addr(), 0x7FFF_1234_F007);
+        assert_eq!(operand(1).after(start).addr(), 0x7FFF_1234_FFFF);
+        // What is read is what stands there now.
+        half_words[0].set(0);
+        assert_eq!(operand(0).after(start), start);
     }
 }

@@ -48,14 +48,14 @@ pub(crate) use attended::give_back;
 pub(crate) use lifecycle::{CACHES, Caches};
 pub(crate) use magazine::limits;
 pub(crate) use paths::{
-    allocate, allocate_at_hand, allocate_c, allocate_from, cold_path, free_in_slab, free_known, free_own, is_attended,
-    take, take_at_hand,
+    allocate, allocate_at_hand, allocate_c, allocate_constant, allocate_from, cold_path, free_in_slab, free_known,
+    free_own, is_attended, take, take_at_hand,
 };
 pub(crate) use purger::PURGER;
 #[cfg(loom)]
 pub(crate) use {inbox::Inbox, purger::Purger};
 
-use crate::arena::{self, Owner, PAGE, Slab, slab_containing};
+use crate::arena::{self, Descriptor, Owner, PAGE, Slab, slab_containing};
 use crate::block::{BlockPtr, blocks_from};
 use crate::history::Ring;
 use crate::layout::CacheLayout;
@@ -434,6 +434,19 @@ impl ThreadCache {
         // SAFETY: a class's number is below COUNT, so the offset lies inside the array, at the start of a magazine.
         let magazine = unsafe { self.magazines.as_ptr().byte_add(class.offset()) };
         // SAFETY: as above.
+        unsafe { &*magazine }
+    }
+
+    /// The magazine of the class of the slab that a slice belongs to.
+    ///
+    /// # Safety
+    /// As for [`Descriptor::entry_of_class`].
+    #[inline(always)]
+    unsafe fn magazine_for(&self, descriptor: Descriptor) -> &Magazine {
+        const { assert!(offset_of!(Self, magazines) == 0 && align_of::<Self>() == 4096) };
+        // SAFETY: the caller's promise; the array stands at the cache's start.
+        let magazine = unsafe { descriptor.entry_of_class(self.magazines.as_ptr()) };
+        // SAFETY: a class's number is below COUNT, so that is inside the array, at the start of a magazine.
         unsafe { &*magazine }
     }
 

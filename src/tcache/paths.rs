@@ -31,10 +31,19 @@ pub(crate) fn allocate(class: SizeClass, size: usize, align: usize) -> *mut u8 {
     }
 }
 
+/// As [`allocate`], of a class that the compiler knows most of the time.
+#[inline(always)]
+pub(crate) fn allocate_constant(class: SizeClass, size: usize, align: usize) -> *mut u8 {
+    match slot::get().magazine(class).pop() {
+        Some(block) => block.start().as_ptr(),
+        None => allocate_slow(size, align, class),
+    }
+}
+
 /// Takes a block of the class, if the calling thread has one at hand.
 #[inline(always)]
 pub(crate) fn take_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
-    slot::get().magazine(class).pop().map(BlockPtr::start)
+    slot::get().magazine(class).in_register().pop().map(BlockPtr::start)
 }
 
 /// Takes a block of `size` bytes, at most [`BYTE_TABLE_MAX`], aligned to 16; null, with `errno` set, when there is no memory.
@@ -53,7 +62,7 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
     let cache = slot::get();
     // SAFETY: the table has an entry for each size up to BYTE_TABLE_MAX.
     let class = *unsafe { cache.by_size.get_unchecked(size) };
-    cache.magazine(class).pop().map(BlockPtr::start)
+    cache.magazine(class).in_register().pop().map(BlockPtr::start)
 }
 
 /// Frees a block whose size class the caller knows (from a Rust layout).
@@ -101,11 +110,10 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
     if unsafe { !descriptor.starts_block(start) } {
         return false;
     }
-    // SAFETY: the caller's promise.
-    let class = unsafe { descriptor.slab() }.class();
     // SAFETY: it is a block's start, and the caller gives the block up.
     let block = unsafe { BlockPtr::from_start(start) };
-    if !cache.magazine(class).push(block) {
+    // SAFETY: the caller's promise, and a slice with an owner belongs to a slab.
+    if !unsafe { cache.magazine_for(descriptor) }.push(block) {
         cold_path();
         push_slow(block);
     }
@@ -123,7 +131,9 @@ pub(crate) unsafe fn free_in_slab(descriptor: Descriptor, start: NonNull<u8>) ->
     // SAFETY: the caller's promise.
     let slab = unsafe { descriptor.slab() };
     // SAFETY: the caller's promise.
-    if unsafe { !descriptor.starts_block(start) } && !slab.is_block_start(start) {
+    let starts_block = slab.divides(start) && unsafe { descriptor.is_carved(start) };
+    // The compiler sees that the second question begins as the first one; it would not see through `starts_block`.
+    if !starts_block && !slab.is_block_start(start) {
         return false;
     }
     // SAFETY: it is a block's start, and the caller gives the block up.
