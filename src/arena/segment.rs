@@ -213,25 +213,15 @@ impl Descriptor {
     /// As for [`Self::slab`].
     #[inline(always)]
     pub(crate) unsafe fn starts_block(self, address: NonNull<u8>) -> bool {
-        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::RECIPROCAL as isize;
+        const RECIPROCAL: isize = Descriptor::FROM_LAST_BYTE + Slab::RECIPROCAL as isize;
+        const LAST_CARVED: isize = Descriptor::FROM_LAST_BYTE + Slab::LAST_CARVED as isize;
         // SAFETY: the word lies there in every descriptor.
-        let reciprocal = unsafe { Operand::<Cell<u64>, 1, OFFSET>::new(self.last_byte(), self.offset) };
+        let reciprocal = unsafe { Operand::<Cell<u64>, 1, RECIPROCAL>::new(self.last_byte(), self.offset) };
+        // SAFETY: as above.
+        let last_carved = unsafe { Operand::<AtomicU32, 1, LAST_CARVED>::new(self.last_byte(), self.offset) };
         // SAFETY: the caller's promise.
         let remainder = unsafe { self.slab() }.remainder_of(address);
-        // SAFETY: the caller's promise.
-        reciprocal.is_above(remainder) && unsafe { self.is_carved(address) }
-    }
-
-    /// Whether an address in this slice lies where blocks were carved (see [`Slab::is_carved`]).
-    ///
-    /// # Safety
-    /// As for [`Self::slab`].
-    #[inline(always)]
-    pub(crate) unsafe fn is_carved(self, address: NonNull<u8>) -> bool {
-        const OFFSET: isize = Descriptor::FROM_LAST_BYTE + Slab::LAST_CARVED as isize;
-        // SAFETY: the word lies there in every descriptor.
-        let last_carved = unsafe { Operand::<AtomicU32, 1, OFFSET>::new(self.last_byte(), self.offset) };
-        last_carved.reaches(address.addr().get() as u32)
+        reciprocal.is_above(remainder) && last_carved.reaches(address.addr().get() as u32)
     }
 
     /// Where what belongs to the slab's class lies in an array that starts at a multiple of 4 KiB (see [`SizeClass::offset`]).

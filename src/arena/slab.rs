@@ -224,7 +224,7 @@ impl Slab {
     /// The offset times 2^64 / size, rounded up, leaves a remainder below the factor just for multiples of the size
     /// (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019); exact for offsets and sizes below 2^32.
     #[inline(always)]
-    pub(crate) fn divides(&self, address: NonNull<u8>) -> bool {
+    fn divides(&self, address: NonNull<u8>) -> bool {
         self.remainder_of(address) < self.line0.reciprocal.get()
     }
 
@@ -241,10 +241,16 @@ impl Slab {
         address.addr().get() as u32 <= self.line0.last_carved.load(Ordering::Relaxed)
     }
 
+    /// Whether an address in this slice is where a block starts that was carved; only ever true in a slab's first slice.
+    #[inline(always)]
+    pub(crate) fn starts_block(&self, address: NonNull<u8>) -> bool {
+        self.divides(address) && self.is_carved(address)
+    }
+
     /// Whether an address in this slice is where a block starts that was carved.
     pub(crate) fn is_block_start(&'static self, address: NonNull<u8>) -> bool {
         if self.line0.slices_before.get() == 0 {
-            return self.divides(address) && self.is_carved(address);
+            return self.starts_block(address);
         }
         !self.owner().is_null()
             && (address.addr().get() - self.first().start().addr().get()).is_multiple_of(self.block_size())

@@ -23,7 +23,7 @@ pub(crate) use model::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, C
 pub(crate) use core::cell::Cell;
 pub(crate) use mutex::{Guard, Mutex, is_forking, set_forking};
 pub(crate) use once::Once;
-pub(crate) use operand::Operand;
+pub(crate) use operand::{Operand, in_register};
 
 /// Reads memory that no other thread writes meanwhile; the models check that none does.
 ///

@@ -133,6 +133,24 @@ impl<T: Copy + Into<u16>, const SCALE: usize, const OFFSET: isize> Operand<Cell<
     }
 }
 
+/// The same place, with its address in one register. The compiler does sums of addresses anew in each access, where the processor does
+/// them for nothing; this is for those that cost an access something all the same.
+#[inline(always)]
+pub(crate) fn in_register<T>(place: &T) -> &T {
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    return place;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut address = core::ptr::from_ref(place);
+        // SAFETY: no instruction at all.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) address, options(pure, readonly, nostack, preserves_flags));
+        }
+        // SAFETY: the address is what it was.
+        unsafe { &*address }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

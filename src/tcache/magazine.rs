@@ -73,25 +73,6 @@ impl Magazine {
         Self { top: Cell::new(None), room: Cell::new(0), taken: Cell::new(0) }
     }
 
-    /// The same magazine, with its address in one register: for calls that do not know the class before they run. Else the compiler
-    /// has each access add the class to the cache's address, and Intel's processors since Golden Cove then wait for the address
-    /// that `free` stores to before they know what the next `malloc` finds there. With one register in both, they foresee it.
-    #[inline(always)]
-    pub(crate) fn in_register(&self) -> &Self {
-        #[cfg(any(not(target_arch = "x86_64"), miri))]
-        return self;
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            let mut address = core::ptr::from_ref(self);
-            // SAFETY: no instruction at all.
-            unsafe {
-                core::arch::asm!("/* {0} */", inout(reg) address, options(pure, readonly, nostack, preserves_flags));
-            }
-            // SAFETY: the address is what it was.
-            unsafe { &*address }
-        }
-    }
-
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<BlockPtr> {
         let block = self.top.get()?;

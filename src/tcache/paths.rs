@@ -13,6 +13,7 @@ use crate::options::OPTIONS;
 use crate::os;
 use crate::report::{self, Fault};
 use crate::size_class::{BYTE_TABLE_MAX, C_ALIGN, SizeClass};
+use crate::sync::in_register;
 use crate::with_caller;
 use core::ptr::NonNull;
 
@@ -43,7 +44,7 @@ pub(crate) fn allocate_constant(class: SizeClass, size: usize, align: usize) -> 
 /// Takes a block of the class, if the calling thread has one at hand.
 #[inline(always)]
 pub(crate) fn take_at_hand(class: SizeClass) -> Option<NonNull<u8>> {
-    slot::get().magazine(class).in_register().pop().map(BlockPtr::start)
+    slot::get().magazine_by_address(class).pop().map(BlockPtr::start)
 }
 
 /// Takes a block of `size` bytes, at most [`BYTE_TABLE_MAX`], aligned to 16; null, with `errno` set, when there is no memory.
@@ -62,7 +63,7 @@ pub(crate) fn allocate_at_hand(size: usize) -> Option<NonNull<u8>> {
     let cache = slot::get();
     // SAFETY: the table has an entry for each size up to BYTE_TABLE_MAX.
     let class = *unsafe { cache.by_size.get_unchecked(size) };
-    cache.magazine(class).in_register().pop().map(BlockPtr::start)
+    cache.magazine_by_address(class).pop().map(BlockPtr::start)
 }
 
 /// Frees a block whose size class the caller knows (from a Rust layout).
@@ -128,12 +129,10 @@ pub(crate) unsafe fn free_own(descriptor: Descriptor, start: NonNull<u8>) -> boo
 #[inline(always)]
 pub(crate) unsafe fn free_in_slab(descriptor: Descriptor, start: NonNull<u8>) -> bool {
     let cache = slot::get();
+    // Half a dozen of its fields follow: the sum that is its address is done once.
     // SAFETY: the caller's promise.
-    let slab = unsafe { descriptor.slab() };
-    // SAFETY: the caller's promise.
-    let starts_block = slab.divides(start) && unsafe { descriptor.is_carved(start) };
-    // The compiler sees that the second question begins as the first one; it would not see through `starts_block`.
-    if !starts_block && !slab.is_block_start(start) {
+    let slab = in_register(unsafe { descriptor.slab() });
+    if !slab.starts_block(start) && !slab.is_block_start(start) {
         return false;
     }
     // SAFETY: it is a block's start, and the caller gives the block up.
