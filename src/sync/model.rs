@@ -140,10 +140,11 @@ struct Bucket {
     woken: Condvar,
 }
 
-/// How many objects of each kind a pool has, until the first execution has shown how many are needed.
+/// How many objects of each kind a pool has; of the first two, until the first execution has shown how many are needed.
+/// A crowd can come to sleep at many more locks in one execution than the few threads of loom's models.
 const ATOMICS: usize = 400;
 const CELLS: usize = 4000;
-const BUCKETS: usize = 12;
+const BUCKETS: usize = if cfg!(shuttle) { 64 } else { 12 };
 
 std::thread_local! {
     static EXECUTION: RefCell<Execution> = RefCell::default();
