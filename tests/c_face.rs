@@ -598,6 +598,14 @@ mod bad_calls {
     }
 
     #[test]
+    fn a_block_that_a_thread_keeps_of_another_is_reported_whenever_it_is_freed_twice_in_a_row() {
+        // One free in 64 takes another way than the others.
+        for turns in (0..=70).map(|turns: u32| turns.to_string()) {
+            assert_says(&["twice-after-turns", "free", "1000", &turns], &["block of 1024 bytes", "double free"]);
+        }
+    }
+
+    #[test]
     fn realloc_of_a_small_block_that_was_just_freed_is_reported() {
         for (asked, size) in SMALL {
             let (asked, size) = (asked.to_string(), format!("block of {size} bytes"));

@@ -88,7 +88,7 @@ pub unsafe fn free(address: *mut u8) {
 #[unsafe(link_section = ".text.terrace.common")]
 pub fn calloc(count: usize, size: usize) -> *mut u8 {
     match count.checked_mul(size) {
-        Some(bytes) => heap::allocate_zeroed(bytes, C_ALIGN, heap::class_of_layout(bytes, C_ALIGN)),
+        Some(bytes) => heap::allocate_zeroed_c(bytes),
         None => fail(libc::ENOMEM),
     }
 }

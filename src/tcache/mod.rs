@@ -8,7 +8,7 @@
 //! | listed (on its slab's list) | magazine | the owner of the slab, under its cache's lock (`take_list`) |
 //! | magazine | live | the thread whose magazine it is (`pop`) |
 //! | live | magazine | the freeing thread, if the slab is its own (`push`) |
-//! | live | magazine | the freeing thread, if the slab is another's and the thread takes blocks of the class itself (`free_remote`, `keep_foreign`) |
+//! | live | magazine | the freeing thread, if the slab is another's and the thread takes blocks of the class itself, most of the time (`free_remote`, `keep_foreign`) |
 //! | live | outbox | the freeing thread, if the slab is another's otherwise (`try_gather`, `gather`) |
 //! | outbox | magazine | the thread whose outbox it is (`take_back`) |
 //! | outbox | inbox of the owner | the thread whose outbox it is, by one compare-and-swap (`push`) |
@@ -100,6 +100,8 @@ pub(crate) struct ThreadCache {
     ring: Cell<Option<&'static Ring>>,
     /// Slow calls since the cache was made; the clock is looked at every so many.
     slow_calls: Cell<u32>,
+    /// With how many more blocks of other caches' slabs one goes home; nothing when one just went. See `free_remote`.
+    stays: Cell<u8>,
     /// When the thread last did its housekeeping, in milliseconds of the coarse clock.
     last_housekeeping: Cell<u64>,
     /// Classes that had a slow call since the last housekeeping.
@@ -393,6 +395,7 @@ impl ThreadCache {
             lender: Cell::new(None),
             ring: Cell::new(None),
             slow_calls: Cell::new(0),
+            stays: Cell::new(0),
             last_housekeeping: Cell::new(0),
             thin: [const { Cell::new(false) }; size_class::COUNT],
             fetched: [const { Cell::new(0) }; size_class::COUNT],

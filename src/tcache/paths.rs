@@ -261,8 +261,12 @@ pub(super) fn known(owner: *mut Owner, block: BlockPtr, class: SizeClass) -> *mu
     owner
 }
 
+/// One in so many blocks of other caches' slabs goes home though there is room for it: nearly all are handed out warm, and none goes round with
+/// another thread for ever, between neighbours that its owner writes to.
+const STAYS: u8 = 64;
+
 /// Frees a block of another cache's slab. A thread that has room for blocks of the class, as who takes such blocks himself has, keeps
-/// it to hand it out again; else it goes into the outbox, most of the time.
+/// it to hand it out again, nearly always; else it goes into the outbox, most of the time.
 #[inline(always)]
 fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
     if slab.class() >= FOREIGN_LEAST {
@@ -273,6 +277,12 @@ fn free_remote(cache: &ThreadCache, slab: &'static Slab, block: BlockPtr) {
         }
         // A slab without an owner has no block out: this one is being freed twice.
         if magazine.has_room() && !slab.owner().is_null() {
+            let stays = cache.stays.get();
+            if stays <= 1 {
+                cold_path();
+                return free_remote_slow(slab, block);
+            }
+            cache.stays.set(stays - 1);
             return magazine.put(block);
         }
     }
@@ -300,6 +310,7 @@ extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usiz
     };
     if owner == cache.owner().as_ptr() {
         // A block outside of its slab's first slice; or the thread had no cache a moment ago, and got the owner's.
+        cache.stays.set(STAYS);
         return cache.push_own(class, block);
     }
     if class < FOREIGN_LEAST || !cache.keep_foreign(owner, class, block) {
@@ -308,16 +319,29 @@ extern "C" fn free_remote_from(slab: &'static Slab, block: BlockPtr, frame: usiz
 }
 
 impl ThreadCache {
-    /// Keeps a block of another cache's slab, whose class the magazine has no room for, if it is one that the thread takes blocks of, the
-    /// magazine holds little, and the class is not thin here. `false` otherwise.
+    /// Keeps a block of another cache's slab: one whose class the magazine has no room for, if the thread takes such blocks, the
+    /// magazine holds little, and the class is not thin here; or the first one after one that had to go home. `false` otherwise.
     fn keep_foreign(&'static self, owner: *mut Owner, class: SizeClass, block: BlockPtr) -> bool {
         if self.magazine(class).top() == Some(block) {
             report::bad_pointer("free", block.start().as_ptr(), Fault::Freed { size: class.block_size() });
             return true;
         }
         if self.outbox().has_last(owner, class, block) {
-            // It went there before the thread took blocks of the class.
+            // It went there before the thread took blocks of the class, or had to go home.
             freed_twice(block, class.block_size());
+        }
+        match self.stays.get() {
+            // The next one comes here, too: if it is this one, freed twice, it is seen above.
+            1 => {
+                self.stays.set(0);
+                return false;
+            }
+            0 => self.stays.set(STAYS),
+            _ => {}
+        }
+        if self.magazine(class).has_room() {
+            self.magazine(class).put(block);
+            return true;
         }
         let (had, count) = (self.grants[class.index()].get() as usize, self.magazine(class).count(class));
         // A list that is longer must not lose what it was granted.

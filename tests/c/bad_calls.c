@@ -95,6 +95,29 @@ static void *free_twice_in_thread(void *address) {
     return NULL;
 }
 
+struct turns {
+    char *block;
+    size_t size;
+    size_t count;
+};
+
+// Frees a block, gets it back as often as that is so, up to a number of times, and frees it twice.
+static void *free_twice_after_turns(void *context) {
+    struct turns *turns = context;
+    void *own[] = {some_block(turns->size), some_block(turns->size), some_block(turns->size)};
+    for (size_t i = 0; i < 3; i++) free(own[i]);
+    for (size_t turn = 0; turn < turns->count; turn++) {
+        free(turns->block);
+        if (hidden_pointer(malloc(turns->size)) != turns->block) {
+            free_it(turns->block);
+            return NULL;
+        }
+    }
+    free(turns->block);
+    free_it(turns->block);
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     require_terrace();
     // These programs are meant to abort; no core file is wanted.
@@ -126,6 +149,12 @@ int main(int argc, char **argv) {
         char *block = some_block(number(argv[3]));
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, free_twice_in_thread, block) == 0, "no thread");
+        pthread_join(thread, NULL);
+    } else if (strcmp(kind, "twice-after-turns") == 0) {
+        // twice-after-turns free SIZE COUNT: the same in a thread that takes such blocks itself, and has got this one COUNT times.
+        struct turns turns = {some_block(number(argv[3])), number(argv[3]), number(argv[4])};
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, free_twice_after_turns, &turns) == 0, "no thread");
         pthread_join(thread, NULL);
     } else if (strcmp(kind, "twice-by-two-threads") == 0) {
         // The first free here, the second in another thread.
