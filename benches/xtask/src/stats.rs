@@ -75,10 +75,10 @@ pub fn ratios(numerators: &Series, denominators: &Series) -> Series {
     both.filter(|(_, ratio)| ratio.is_finite()).collect()
 }
 
-/// Over several rows of ratios, the geometric mean in each run that all rows have.
+/// Over several rows of ratios, the geometric mean in each run that all rows have, and where none of them is zero.
 pub fn geometric_means(rows: &[Series]) -> Series {
     let Some(first) = rows.first() else { return Series::new() };
-    let common = first.keys().filter(|run| rows.iter().all(|row| row.contains_key(run)));
+    let common = first.keys().filter(|run| rows.iter().all(|row| row.get(run).is_some_and(|ratio| *ratio > 0.0)));
     common
         .map(|run| {
             let logarithms: f64 = rows.iter().map(|row| row[run].ln()).sum();
@@ -147,5 +147,11 @@ mod tests {
         let means = geometric_means(&[Series::from([(0, 1.0), (1, 2.0)]), Series::from([(0, 4.0)])]);
         assert_eq!(means.keys().copied().collect::<Vec<_>>(), [0]);
         assert!((means[&0] - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_run_with_a_zero_has_no_geometric_mean() {
+        let means = geometric_means(&[Series::from([(0, 0.0), (1, 2.0)]), Series::from([(0, 4.0), (1, 8.0)])]);
+        assert_eq!(means.into_iter().map(|(run, mean)| (run, mean.round())).collect::<Vec<_>>(), [(1, 4.0)]);
     }
 }
