@@ -72,13 +72,18 @@ pub(crate) fn allocate_layout(size: usize, align: usize) -> *mut u8 {
     }
 }
 
-/// The class of a layout if the look-up table has it; for alignments above 8, only constants are worth the arithmetic.
+/// The class of a layout, by the look-up table if it is there; what is constant the compiler folds. `None` if it has none.
 #[inline(always)]
 pub(crate) fn class_of_layout(size: usize, align: usize) -> Option<SizeClass> {
     if size <= TABLE_MAX && align <= 8 {
         Some(SizeClass::by_table_fine(size))
     } else if size <= TABLE_MAX && align <= C_ALIGN {
         Some(SizeClass::by_table(size))
+    } else if align > C_ALIGN
+        && let Some(class) = SizeClass::by_table_aligned(size, align)
+    {
+        tcache::cold_path();
+        Some(class)
     } else {
         tcache::cold_path();
         SizeClass::of_layout(size, align)

@@ -46,7 +46,7 @@ impl Count {
 }
 
 /// All figures: each fast and each slow path.
-pub const COUNTS: [Count; 22] = [
+pub const COUNTS: [Count; 24] = [
     Count::new(Face::C, "pairs-random", 200_000, "random LIFO pair, beyond the harness").beyond_harness(),
     Count::new(Face::C, "set-1k", 200_000, "random pair in a set of 1,000, beyond the harness").beyond_harness(),
     Count::new(Face::C, "refill-flush", 200_000, "pair of a burst of 20,000: refill and flush"),
@@ -68,6 +68,8 @@ pub const COUNTS: [Count; 22] = [
     Count::new(Face::Rust, "handover", 100_000, "block allocated by one thread and freed by another"),
     Count::new(Face::Rust, "pairs-zeroed", 100_000, "alloc_zeroed of 256 bytes, and dealloc"),
     Count::new(Face::Rust, "realloc-moves", 100_000, "alloc, realloc from 64 to 1,000 bytes, dealloc"),
+    Count::new(Face::Rust, "pairs-aligned-64", 100_000, "pair of 100 bytes aligned to 64, of no constant layout"),
+    Count::new(Face::Rust, "pairs-aligned-4k", 50_000, "pair of 100 bytes aligned to a page, of no constant layout"),
     Count::new(Face::Rust, "pairs-medium", 50_000, "pair of 64 KiB"),
     Count::new(Face::Rust, "pairs-large", 10_000, "pair of 4 MiB"),
 ];
