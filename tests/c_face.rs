@@ -339,6 +339,20 @@ mod start {
     }
 
     #[test]
+    fn an_object_that_is_bound_deeply_has_the_same_heap() {
+        assert_fine(&run("an_object_that_is_bound_deeply_has_the_same_heap", &[]));
+    }
+
+    #[test]
+    fn an_object_is_found_where_the_one_that_opens_it_says() {
+        let search_path = format!("-Wl,-rpath,{}", plugin().parent().unwrap().display());
+        let opener = compile("opener.c", &["-shared", "-fPIC", &search_path]);
+        let mut command = preloaded(program());
+        command.arg("an_object_is_found_where_the_one_that_opens_it_says").args([plugin(), &opener]);
+        assert_fine(&run_within(&mut command, TIME_LIMIT));
+    }
+
+    #[test]
     fn the_next_malloc_is_found_by_dlsym() {
         assert_fine(&run("the_next_malloc_is_found_by_dlsym", &[]));
     }

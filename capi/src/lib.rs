@@ -5,6 +5,8 @@
 
 #![no_std]
 
+#[cfg(all(feature = "shared", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod deep_binding;
 #[cfg(feature = "shared")]
 mod libc_names;
 #[path = "../../src/c_face/names.rs"]

@@ -107,6 +107,38 @@ static void objects_are_loaded_and_unloaded_while_threads_allocate(void) {
     for (int i = 0; i < 2; i++) pthread_join(busy[i], NULL);
 }
 
+// Blocks go to the object and come from it, as PHP's do with its extensions.
+static void an_object_that_is_bound_deeply_has_the_same_heap(void) {
+    void *handle = dlopen(plugin, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+    CHECK(handle, "%s", dlerror());
+    char *(*give)(size_t) = (char *(*)(size_t))dlsym(handle, "plugin_gives");
+    void (*take)(char *, size_t) = (void (*)(char *, size_t))dlsym(handle, "plugin_takes");
+    CHECK(give && take, "%s", dlerror());
+    for (size_t i = 0; i < COUNT(SIZES); i++) {
+        char *block = give(SIZES[i]);
+        verify(block, SIZES[i], 11);
+        free(block);
+        block = malloc(SIZES[i]);
+        fill(block, SIZES[i], 11);
+        take(block, SIZES[i]);
+    }
+    CHECK(dlclose(handle) == 0, "%s", dlerror());
+}
+
+static const char *opener;
+
+// What the flag is taken from goes on to the loader as a call of the object that made it.
+static void an_object_is_found_where_the_one_that_opens_it_says(void) {
+    const char *name = strrchr(plugin, '/') + 1;
+    CHECK(!dlopen(name, RTLD_NOW), "%s is found without a search path", name);
+    void *handle = dlopen(opener, RTLD_NOW);
+    CHECK(handle, "%s", dlerror());
+    void *(*opens)(const char *) = (void *(*)(const char *))dlsym(handle, "opener_opens");
+    CHECK(opens, "%s", dlerror());
+    CHECK(opens(name), "%s", dlerror());
+    CHECK(!opens("no-such-object.so") && strstr(dlerror(), "no-such-object.so"), "found");
+}
+
 static void *(*next_malloc)(size_t);
 static void (*next_free)(void *);
 
@@ -185,6 +217,8 @@ static void a_bad_pointer_is_freed(void) {
 static const struct test_case CASES[] = {
     CASE(blocks_from_before_main_are_blocks_like_others),
     CASE(objects_are_loaded_and_unloaded_while_threads_allocate),
+    CASE(an_object_that_is_bound_deeply_has_the_same_heap),
+    CASE(an_object_is_found_where_the_one_that_opens_it_says),
     CASE(the_next_malloc_is_found_by_dlsym),
     CASE(options_are_read),
     CASE(new_blocks_are_perturbed),
@@ -194,5 +228,6 @@ static const struct test_case CASES[] = {
 
 int main(int argc, char **argv) {
     plugin = argc > 2 ? argv[2] : NULL;
+    opener = argc > 3 ? argv[3] : NULL;
     return run_case(CASES, COUNT(CASES), argc, argv);
 }

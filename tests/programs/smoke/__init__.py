@@ -14,6 +14,7 @@ from . import (
     node,
     openssl,
     perl,
+    php,
     postgres,
     python3,
     redis,
@@ -25,6 +26,7 @@ PROGRAMS = {
     module.PROGRAM.name: module.PROGRAM
     for module in (
         perl,
+        php,
         python3,
         sqlite,
         git,
