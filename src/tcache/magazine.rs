@@ -9,7 +9,7 @@
 //!
 //! Allocation pops from the young list and free pushes onto it. A push takes of the room, and a pop does not give it back but
 //! counts by itself; so after as many frees as the list may hold the slow path has its turn, whatever the mix, and with it
-//! the housekeeping. It makes room anew, or finds the list full: then it becomes the old list, and what was old goes back to
+//! the housekeeping. It makes room anew, or finds the list full: then it becomes the old list, or, where there is one already, goes back to
 //! the slabs. When the young list is empty the old one becomes young again. So a thread that swings around a limit moves lists
 //! in O(1) and settles at most one block for each that was freed. Only the thread that owns the cache touches it.
 

@@ -467,6 +467,10 @@ impl ThreadCache {
         list
     }
 
+    fn has_old(&self, class: SizeClass) -> bool {
+        self.old[class.index()].count.get() > 0
+    }
+
     /// Keeps a list as the old one of its class; there must be none.
     fn put_old(&self, class: SizeClass, list: List) {
         self.old_bytes.set(self.old_bytes.get() + list.count * class.block_size());

@@ -39,12 +39,16 @@ const OLD_BYTES: usize = 1 << 20;
 const PILE_BYTES: usize = 2 << 20;
 
 impl ThreadCache {
-    /// Makes room in a full magazine: the young list becomes the old one, and what was old is settled.
+    /// Makes room in a full magazine: the young list becomes the old one, or is settled if there is one. For settling goes from block
+    /// to block, and those that were freed last are in the processor's caches still (decision 36).
     pub(super) fn rotate(&'static self, class: SizeClass) {
-        let old = self.take_old(class);
         let most = self.enlarge(class);
-        self.put_old(class, self.magazine(class).unload(class, most));
-        self.settle(old);
+        let young = self.magazine(class).unload(class, most);
+        if self.has_old(class) {
+            self.settle(young);
+        } else {
+            self.put_old(class, young);
+        }
         if self.old_bytes.get() > OLD_BYTES {
             let others = SizeClass::all().filter(|&other| other != class);
             others.for_each(|other| self.settle(self.take_old(other)));
@@ -347,5 +351,35 @@ impl ThreadCache {
         self.settle_all_arrivals(&mut slabs);
         slabs.release_empty();
         self.seen.store(os::clock_ms(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::magazine::limit;
+    use super::*;
+    use crate::heap;
+    use std::vec::Vec;
+
+    #[test]
+    fn of_more_frees_than_a_magazine_holds_the_first_stay_and_the_last_are_settled() {
+        let class = SizeClass::of(1024).unwrap();
+        let free_many = move || {
+            // The cache may be one that another thread has left, with what it had at hand.
+            crate::tcache::flush();
+            let blocks: Vec<_> = (0..3 * limit(class)).map(|_| NonNull::new(heap::allocate_c(1024)).unwrap()).collect();
+            for block in &blocks {
+                // SAFETY: the block was just allocated.
+                unsafe { heap::free(block.as_ptr()) };
+            }
+            let cache = lifecycle::own().unwrap();
+            let old: Vec<_> = blocks_from(cache.old[class.index()].head.get()).map(BlockPtr::start).collect();
+            assert!(
+                !old.is_empty() && old.iter().all(|block| blocks[..old.len()].contains(block)),
+                "{old:?} of {blocks:?}"
+            );
+            assert!(blocks.iter().any(|&block| cache.is_settled(block)), "nothing was settled");
+        };
+        std::thread::spawn(free_many).join().unwrap();
     }
 }
