@@ -100,6 +100,16 @@ program!(operators, "operators.cpp", [], {
     storage_of_objects_that_cannot_be_made_is_freed;
 });
 
+program!(replacing, "replacing.cpp", [], {
+    what_is_left_is_done_by_what_was_replaced;
+    what_a_replaced_one_throws_is_caught_by_those_that_give_null;
+});
+
+program!(replacing_arrays, "replacing_arrays.cpp", [], {
+    what_is_left_is_done_by_what_was_replaced;
+    what_a_replaced_one_throws_is_caught_by_those_that_give_null;
+});
+
 /// `operator new` in programs that are not in C++ themselves.
 mod operators_of_guests {
     use super::*;

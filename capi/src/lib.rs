@@ -9,6 +9,7 @@
 mod deep_binding;
 #[cfg(feature = "shared")]
 mod libc_names;
+#[macro_use]
 #[path = "../../src/c_face/names.rs"]
 mod names;
 #[cfg(feature = "shared")]

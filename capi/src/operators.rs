@@ -7,6 +7,10 @@
 //! profiles). Should a compiler leave a call there, the exception still finds the frame's unwinding table, and nothing in it
 //! to clean up.
 //!
+//! A program may replace some of them and leave the others, which the standard defines by those: `operator new[]` by `operator new`, the forms
+//! that give NULL by those that throw, every `operator delete` by the one without a size. So each of these goes to that one by its name: by
+//! the loader's entry for it, or, where an exception may have to be caught, in the C++ library's own form.
+//!
 //! Sized and aligned `operator delete` are `free`: the size is not looked at, so that a wrong one does no harm. By another name: a
 //! program with a malloc of its own has its own `free`, but these operators.
 //!
@@ -16,7 +20,8 @@
 use crate::c_face::{self, Caller};
 use crate::release::release;
 use core::ffi::{CStr, c_void};
-use core::ptr;
+use core::sync::atomic::{AtomicU8, Ordering};
+use core::{mem, ptr};
 use terrace_core::with_caller;
 
 #[link(name = "dl")]
@@ -78,7 +83,7 @@ macro_rules! throwing {
             }
             type Operator = extern "C" fn($(throwing!(@size $argument)),+) -> *mut c_void;
             // SAFETY: the function of that name has this type.
-            let function: Operator = unsafe { core::mem::transmute(function) };
+            let function: Operator = unsafe { mem::transmute(function) };
             function($($argument),+)
         }
     )+};
@@ -89,25 +94,98 @@ macro_rules! throwing {
 
 throwing! {
     _Znwm, c"_Znwm", new_slowly, new_from, new_failed, (size), ["rsi", "rdx"], ["x1", "x2"], |caller| c_face::malloc_for(size, caller);
-    _Znam, c"_Znam", new_array_slowly, new_array_from, new_array_failed, (size), ["rsi", "rdx"], ["x1", "x2"],
-        |caller| c_face::malloc_for(size, caller);
     _ZnwmSt11align_val_t, c"_ZnwmSt11align_val_t", new_aligned_slowly, new_aligned_from, new_aligned_failed, (size, align),
         ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::aligned_alloc_for(align, size, caller);
-    _ZnamSt11align_val_t, c"_ZnamSt11align_val_t", new_array_aligned_slowly, new_array_aligned_from, new_array_aligned_failed,
-        (size, align), ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::aligned_alloc_for(align, size, caller);
+}
+
+/// `operator new[]`.
+#[unsafe(no_mangle)]
+pub extern "C" fn _Znam(size: usize) -> *mut c_void {
+    type New = extern "C" fn(usize) -> *mut c_void;
+    let address = by_name!("_Znwm", _Znwm);
+    // SAFETY: whatever goes by that name has this type.
+    let by_name = unsafe { mem::transmute::<*const c_void, New>(address) };
+    by_name(size)
+}
+
+/// `operator new[]`, aligned.
+#[unsafe(no_mangle)]
+pub extern "C" fn _ZnamSt11align_val_t(size: usize, align: usize) -> *mut c_void {
+    type New = extern "C" fn(usize, usize) -> *mut c_void;
+    let address = by_name!("_ZnwmSt11align_val_t", _ZnwmSt11align_val_t);
+    // SAFETY: whatever goes by that name has this type.
+    let by_name = unsafe { mem::transmute::<*const c_void, New>(address) };
+    by_name(size, align)
+}
+
+/// Whether a program has an `operator new` of its own in the place of one of this library's.
+struct Replaced {
+    /// Written and read by any thread, `Relaxed`: all come to the same answer, and nothing hangs on the order. So there is no model of it.
+    known: AtomicU8,
+}
+
+impl Replaced {
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    const fn new() -> Self {
+        Self { known: AtomicU8::new(Self::UNKNOWN) }
+    }
+
+    #[inline(always)]
+    fn is_known_not(&self) -> bool {
+        self.known.load(Ordering::Relaxed) == Self::NO
+    }
+
+    /// `by_names` are what goes by the names of the operator and of those that it is defined by.
+    #[cold]
+    fn is(&self, by_names: &[*const c_void]) -> bool {
+        if self.known.load(Ordering::Relaxed) == Self::UNKNOWN {
+            let own = object_of(runtime_function as *const c_void);
+            let replaced = by_names.iter().any(|&function| object_of(function) != own);
+            self.known.store(if replaced { Self::YES } else { Self::NO }, Ordering::Relaxed);
+        }
+        self.known.load(Ordering::Relaxed) == Self::YES
+    }
+}
+
+/// Where the object that a function is in begins.
+fn object_of(function: *const c_void) -> *const c_void {
+    let mut found = mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: the address may be any, and there is room for what is found.
+    unsafe { libc::dladdr(function, found.as_mut_ptr()) };
+    // SAFETY: all zeroes is nothing found.
+    unsafe { found.assume_init() }.dli_fbase
 }
 
 /// The operators that give NULL when the new-handler has given up. `nothrow` is the address of `std::nothrow`, which is only
-/// handed on.
+/// handed on. Where the program has replaced the operator that throws, the C++ library's own form calls that and catches.
 macro_rules! nothrow {
-    ($($name:ident, $runtime:literal, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
+    ($($name:ident, $runtime:literal, $replaced:ident, [$($by_name:expr),+], $first:ident, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
+        static $replaced: Replaced = Replaced::new();
+
         #[doc = concat!("`", stringify!($name), "`: an `operator new` that gives NULL.")]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
+            if !$replaced.is_known_not() {
+                return $first($($argument,)+ nothrow);
+            }
             match throwing!(@at_hand $($argument),+) {
                 Some(block) => block.as_ptr().cast(),
                 None => $slow($($argument,)+ nothrow),
             }
+        }
+
+        #[cold]
+        #[inline(never)]
+        extern "C" fn $first($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
+            // In a frame of its own, so that the calls that follow are jumps.
+            #[inline(never)]
+            fn is_replaced() -> bool {
+                $replaced.is(&[$($by_name),+])
+            }
+            if is_replaced() { $cold($($argument,)+ nothrow) } else { $name($($argument,)+ nothrow) }
         }
 
         with_caller! {
@@ -128,50 +206,80 @@ macro_rules! nothrow {
             }
             type Operator = extern "C" fn($(throwing!(@size $argument),)+ *const c_void) -> *mut c_void;
             // SAFETY: the function of that name has this type.
-            let function: Operator = unsafe { core::mem::transmute(function) };
+            let function: Operator = unsafe { mem::transmute(function) };
             function($($argument,)+ nothrow)
         }
     )+};
 }
 
 nothrow! {
-    _ZnwmRKSt9nothrow_t, c"_ZnwmRKSt9nothrow_t", new_nothrow_slowly, new_nothrow_from, new_nothrow_failed, (size),
-        ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
-    _ZnamRKSt9nothrow_t, c"_ZnamRKSt9nothrow_t", new_array_nothrow_slowly, new_array_nothrow_from, new_array_nothrow_failed,
-        (size), ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
-    _ZnwmSt11align_val_tRKSt9nothrow_t, c"_ZnwmSt11align_val_tRKSt9nothrow_t", new_aligned_nothrow_slowly,
+    _ZnwmRKSt9nothrow_t, c"_ZnwmRKSt9nothrow_t", NEW, [by_name!("_Znwm", _Znwm)], new_nothrow_first, new_nothrow_slowly,
+        new_nothrow_from, new_nothrow_failed, (size), ["rdx", "rcx"], ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
+    _ZnamRKSt9nothrow_t, c"_ZnamRKSt9nothrow_t", NEW_ARRAY, [by_name!("_Znam", _Znam), by_name!("_Znwm", _Znwm)],
+        new_array_nothrow_first, new_array_nothrow_slowly, new_array_nothrow_from, new_array_nothrow_failed, (size), ["rdx", "rcx"],
+        ["x2", "x3"], |caller| c_face::malloc_for(size, caller);
+    _ZnwmSt11align_val_tRKSt9nothrow_t, c"_ZnwmSt11align_val_tRKSt9nothrow_t", NEW_ALIGNED,
+        [by_name!("_ZnwmSt11align_val_t", _ZnwmSt11align_val_t)], new_aligned_nothrow_first, new_aligned_nothrow_slowly,
         new_aligned_nothrow_from, new_aligned_nothrow_failed, (size, align), ["rcx", "r8"], ["x3", "x4"],
         |caller| c_face::aligned_alloc_for(align, size, caller);
-    _ZnamSt11align_val_tRKSt9nothrow_t, c"_ZnamSt11align_val_tRKSt9nothrow_t", new_array_aligned_nothrow_slowly,
-        new_array_aligned_nothrow_from, new_array_aligned_nothrow_failed, (size, align), ["rcx", "r8"], ["x3", "x4"],
+    _ZnamSt11align_val_tRKSt9nothrow_t, c"_ZnamSt11align_val_tRKSt9nothrow_t", NEW_ARRAY_ALIGNED,
+        [by_name!("_ZnamSt11align_val_t", _ZnamSt11align_val_t), by_name!("_ZnwmSt11align_val_t", _ZnwmSt11align_val_t)],
+        new_array_aligned_nothrow_first, new_array_aligned_nothrow_slowly, new_array_aligned_nothrow_from,
+        new_array_aligned_nothrow_failed, (size, align), ["rcx", "r8"], ["x3", "x4"],
         |caller| c_face::aligned_alloc_for(align, size, caller);
 }
 
+/// `operator delete`.
+///
+/// # Safety
+/// As for [`release`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _ZdlPv(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { release(block) }
+}
+
+/// `operator delete`, aligned.
+///
+/// # Safety
+/// As for [`release`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _ZdlPvSt11align_val_t(block: *mut c_void, _align: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { release(block) }
+}
+
+/// The operators that are defined by another one, which goes by its name and has fewer arguments.
 macro_rules! deleting {
-    ($($name:ident($($argument:ident: $type:ty),*);)+) => {$(
+    ($($name:ident($($argument:ident: $type:ty),*) by $by_name:ident, $its_name:literal, ($($its:ident),*);)+) => {$(
         #[doc = concat!("`", stringify!($name), "`: an `operator delete`.")]
         ///
         /// # Safety
         /// As for [`release`].
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(block: *mut c_void $(, $argument: $type)*) {
+            type Delete = unsafe extern "C" fn(*mut c_void $(, deleting!(@align $its))*);
+            let address = by_name!($its_name, $by_name);
+            // SAFETY: whatever goes by that name has this type.
+            let by_name = unsafe { mem::transmute::<*const c_void, Delete>(address) };
             // SAFETY: the caller's promise.
-            unsafe { release(block) }
+            unsafe { by_name(block $(, $its)*) }
         }
     )+};
+    (@align $argument:ident) => { usize };
 }
 
 deleting! {
-    _ZdlPv();
-    _ZdaPv();
-    _ZdlPvm(_size: usize);
-    _ZdaPvm(_size: usize);
-    _ZdlPvRKSt9nothrow_t(_nothrow: *const c_void);
-    _ZdaPvRKSt9nothrow_t(_nothrow: *const c_void);
-    _ZdlPvSt11align_val_t(_align: usize);
-    _ZdaPvSt11align_val_t(_align: usize);
-    _ZdlPvmSt11align_val_t(_size: usize, _align: usize);
-    _ZdaPvmSt11align_val_t(_size: usize, _align: usize);
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: *const c_void);
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: *const c_void);
+    _ZdaPv() by _ZdlPv, "_ZdlPv", ();
+    _ZdlPvm(_size: usize) by _ZdlPv, "_ZdlPv", ();
+    _ZdlPvRKSt9nothrow_t(_nothrow: *const c_void) by _ZdlPv, "_ZdlPv", ();
+    _ZdaPvm(_size: usize) by _ZdaPv, "_ZdaPv", ();
+    _ZdaPvRKSt9nothrow_t(_nothrow: *const c_void) by _ZdaPv, "_ZdaPv", ();
+    _ZdaPvSt11align_val_t(align: usize) by _ZdlPvSt11align_val_t, "_ZdlPvSt11align_val_t", (align);
+    _ZdlPvmSt11align_val_t(_size: usize, align: usize) by _ZdlPvSt11align_val_t, "_ZdlPvSt11align_val_t", (align);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: *const c_void)
+        by _ZdlPvSt11align_val_t, "_ZdlPvSt11align_val_t", (align);
+    _ZdaPvmSt11align_val_t(_size: usize, align: usize) by _ZdaPvSt11align_val_t, "_ZdaPvSt11align_val_t", (align);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: *const c_void)
+        by _ZdaPvSt11align_val_t, "_ZdaPvSt11align_val_t", (align);
 }

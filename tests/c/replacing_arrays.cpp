@@ -1,0 +1,4 @@
+// As replacing.cpp, but that the operators for arrays are replaced.
+
+#define ARRAYS
+#include "replacing.cpp"
