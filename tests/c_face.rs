@@ -310,6 +310,11 @@ fn a_program_with_a_malloc_of_its_own_keeps_it() {
 }
 
 #[test]
+fn a_program_with_an_operator_new_of_its_own_and_no_cpp_library_gets_its_own_blocks() {
+    assert_fine(&run_within(&mut preloaded(&compile("own_new.c", &["-rdynamic"])), TIME_LIMIT));
+}
+
+#[test]
 fn a_program_whose_malloc_hands_on_to_the_next_is_served() {
     for (name, by) in [("by-dlsym", &[][..]), ("by-private-names", &["-DBY_PRIVATE_NAMES"])] {
         let program = compile("wrapping_malloc.c", &[by, &["-rdynamic"]].concat());

@@ -20,7 +20,7 @@
 use crate::c_face::{self, Caller};
 use crate::release::release;
 use core::ffi::{CStr, c_void};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use core::{mem, ptr};
 use terrace_core::with_caller;
 
@@ -118,35 +118,43 @@ pub extern "C" fn _ZnamSt11align_val_t(size: usize, align: usize) -> *mut c_void
     by_name(size, align)
 }
 
-/// Whether a program has an `operator new` of its own in the place of one of this library's.
-struct Replaced {
-    /// Written and read by any thread, `Relaxed`: all come to the same answer, and nothing hangs on the order. So there is no model of it.
-    known: AtomicU8,
+/// What is called in place of an operator of this library's that gives NULL, where the program has replaced the one that throws.
+struct Substitute {
+    /// Null as long as nobody has looked. Written and read by any thread, `Relaxed`: all come to the same answer, and nothing hangs on
+    /// the order. So there is no model of it.
+    function: AtomicPtr<c_void>,
 }
 
-impl Replaced {
-    const UNKNOWN: u8 = 0;
-    const NO: u8 = 1;
-    const YES: u8 = 2;
+impl Substitute {
+    /// There is none: nothing was replaced.
+    const NONE: *mut c_void = ptr::without_provenance_mut(1);
 
     const fn new() -> Self {
-        Self { known: AtomicU8::new(Self::UNKNOWN) }
+        Self { function: AtomicPtr::new(ptr::null_mut()) }
     }
 
     #[inline(always)]
-    fn is_known_not(&self) -> bool {
-        self.known.load(Ordering::Relaxed) == Self::NO
+    fn is_known_to_be_none(&self) -> bool {
+        self.function.load(Ordering::Relaxed) == Self::NONE
     }
 
-    /// `by_names` are what goes by the names of the operator and of those that it is defined by.
+    /// `by_names` are what goes by the names of the operator that throws, with the same arguments, and of the one that that is defined by. The
+    /// substitute for `name` is the C++ library's own, or, in a process without one, the operator that throws.
     #[cold]
-    fn is(&self, by_names: &[*const c_void]) -> bool {
-        if self.known.load(Ordering::Relaxed) == Self::UNKNOWN {
-            let own = object_of(runtime_function as *const c_void);
-            let replaced = by_names.iter().any(|&function| object_of(function) != own);
-            self.known.store(if replaced { Self::YES } else { Self::NO }, Ordering::Relaxed);
+    fn find(&self, name: &CStr, by_names: &[*const c_void]) -> *mut c_void {
+        let known = self.function.load(Ordering::Relaxed);
+        if !known.is_null() {
+            return known;
         }
-        self.known.load(Ordering::Relaxed) == Self::YES
+        let own = object_of(runtime_function as *const c_void);
+        let found = if by_names.iter().all(|&function| object_of(function) == own) {
+            Self::NONE
+        } else {
+            let runtimes = runtime_function(name);
+            if runtimes.is_null() { by_names[0].cast_mut() } else { runtimes }
+        };
+        self.function.store(found, Ordering::Relaxed);
+        found
     }
 }
 
@@ -162,13 +170,13 @@ fn object_of(function: *const c_void) -> *const c_void {
 /// The operators that give NULL when the new-handler has given up. `nothrow` is the address of `std::nothrow`, which is only
 /// handed on. Where the program has replaced the operator that throws, the C++ library's own form calls that and catches.
 macro_rules! nothrow {
-    ($($name:ident, $runtime:literal, $replaced:ident, [$($by_name:expr),+], $first:ident, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
-        static $replaced: Replaced = Replaced::new();
+    ($($name:ident, $runtime:literal, $substitute:ident, [$($by_name:expr),+], $first:ident, $slow:ident, $from:ident, $cold:ident, ($($argument:ident),+), [$($x:literal),+], [$($a:literal),+], $allocate:expr;)+) => {$(
+        static $substitute: Substitute = Substitute::new();
 
         #[doc = concat!("`", stringify!($name), "`: an `operator new` that gives NULL.")]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
-            if !$replaced.is_known_not() {
+            if !$substitute.is_known_to_be_none() {
                 return $first($($argument,)+ nothrow);
             }
             match throwing!(@at_hand $($argument),+) {
@@ -182,10 +190,17 @@ macro_rules! nothrow {
         extern "C" fn $first($($argument: usize,)+ nothrow: *const c_void) -> *mut c_void {
             // In a frame of its own, so that the calls that follow are jumps.
             #[inline(never)]
-            fn is_replaced() -> bool {
-                $replaced.is(&[$($by_name),+])
+            fn substitute() -> *mut c_void {
+                $substitute.find($runtime, &[$($by_name),+])
             }
-            if is_replaced() { $cold($($argument,)+ nothrow) } else { $name($($argument,)+ nothrow) }
+            let function = substitute();
+            if function == Substitute::NONE {
+                return $name($($argument,)+ nothrow);
+            }
+            type Operator = extern "C" fn($(throwing!(@size $argument),)+ *const c_void) -> *mut c_void;
+            // SAFETY: the function of that name has this type, or is the one that throws, which does not look at the last argument.
+            let function: Operator = unsafe { mem::transmute(function) };
+            function($($argument,)+ nothrow)
         }
 
         with_caller! {
