@@ -48,7 +48,7 @@ pub(super) const MODELS: &[fn() -> Model] = &[
         body: two_grow,
     },
     || Model {
-        name: "two_arenas_grow_at_once",
+        name: "two_arenas_grow_at_once_and_one_borrows",
         protocol: "arenas",
         threads: 2,
         bound: Some(2),
@@ -167,13 +167,17 @@ fn only_grow() {
     ARENAS.set_count(2);
     let _ = os::page_size();
     let runs = keep(RefCell::new(Vec::new()));
-    let work = |arena| {
-        let run = take(arena, MAX_RUN_PAGES, RunState::Medium);
-        let held = Held::new(run.start.as_ptr(), MAX_RUN_PAGES * PAGE, 5).unwrap();
+    let work = |arena, pages| {
+        let run = take(arena, pages, RunState::Medium);
+        let held = Held::new(run.start.as_ptr(), pages * PAGE, 5).unwrap();
         runs.borrow_mut().push(held);
     };
-    let other = spawn(move || work(1));
-    work(0);
+    let other = spawn(move || {
+        // Borrowed, if the other arena has a segment by now.
+        work(1, 1);
+        work(1, MAX_RUN_PAGES);
+    });
+    work(0, MAX_RUN_PAGES);
     other.join().unwrap();
     runs.take().into_iter().for_each(free);
     all_is_free();

@@ -166,6 +166,9 @@ impl Spot {
 /// How many runs are kept from being joined.
 const RECENT: usize = 8;
 
+/// So many dirty runs are looked at with their neighbours before an arena grows.
+const LOOKS_ACROSS: usize = 64;
+
 /// So many pages are worth a system call that returns as many elsewhere.
 const DEBT_PAGES: usize = 256;
 
@@ -181,6 +184,8 @@ pub(crate) struct GeneralHeap {
     dirty: LengthIndex,
     oldest: Cell<Option<&'static Run>>,
     newest: Cell<Option<&'static Run>>,
+    /// The dirty run that `take_across` looks at next; the oldest if it is none.
+    across: Cell<Option<&'static Run>>,
     recent: Recent<RECENT>,
     pub(crate) free_pages: Cell<usize>,
     pub(crate) dirty_pages: Cell<usize>,
@@ -198,6 +203,7 @@ impl GeneralHeap {
             dirty: LengthIndex::new(),
             oldest: Cell::new(None),
             newest: Cell::new(None),
+            across: Cell::new(None),
             recent: Recent::new(),
             free_pages: Cell::new(0),
             dirty_pages: Cell::new(0),
@@ -235,11 +241,12 @@ impl GeneralHeap {
         Some(self.take_at(run, start, pages, state))
     }
 
-    /// As `take`, of clean and dirty runs that lie side by side. Takes time in the number of dirty runs.
+    /// As `take`, of clean and dirty runs that lie side by side. Looks at a few dirty runs and their neighbours, and at the next ones when it
+    /// is called again: what a look at all of them would save is not worth the time under the lock.
     pub(crate) fn take_across(&self, pages: usize, align: usize, state: RunState) -> Option<Taken> {
-        let mut next = self.oldest.get();
-        while let Some(run) = next {
-            next = run.newer.get();
+        for _ in 0..LOOKS_ACROSS {
+            let run = self.across.get().or(self.oldest.get())?;
+            self.across.set(run.newer.get());
             let first = first_of_row(Spot::of(run));
             let start = first.page.next_multiple_of(align);
             if start + pages <= end_of_row(first) {
@@ -477,6 +484,9 @@ impl GeneralHeap {
     /// Takes a run out of the list of dirty ones.
     fn unlist(&self, run: &'static Run) {
         let (before, after) = (run.older.take(), run.newer.take());
+        if self.across.get().is_some_and(|next| ptr::eq(next, run)) {
+            self.across.set(after);
+        }
         before.map_or(&self.oldest, |older| &older.newer).set(after);
         after.map_or(&self.newest, |newer| &newer.older).set(before);
         self.dirty_pages.set(self.dirty_pages.get() - run.pages());
@@ -750,6 +760,32 @@ mod tests {
         assert_eq!((heap.dirty_pages.get(), heap.free_pages.get()), (0, unit));
         assert!(heap.take(unit, 1, RunState::Medium).unwrap().zeroed);
         heap.free(all);
+        heap.check_segment(segment);
+    }
+
+    #[test]
+    fn a_search_across_runs_goes_on_where_the_last_one_stopped() {
+        let (heap, segment) = heap_with_a_segment();
+        let few = 2 + LOOKS_ACROSS;
+        let holes: std::vec::Vec<_> = (0..few)
+            .map(|_| {
+                let hole = take(&heap, 1);
+                take(&heap, 1);
+                hole
+            })
+            .collect();
+        holes.iter().for_each(|&hole| heap.free(hole));
+        // The youngest dirty run lies before the clean rest.
+        let rest = heap.take(1, 1, RunState::Medium).unwrap().spot;
+        assert_eq!(rest.page, holes[few - 1].page, "taken whole");
+        heap.free(rest);
+        let last = take(&heap, 3);
+        heap.free(last);
+        let most = PAGES - last.page;
+        assert!(heap.take(most, 1, RunState::Medium).is_none());
+        assert!(heap.take_across(most, 1, RunState::Medium).is_none(), "looked at more runs than it says");
+        let across = heap.take_across(most, 1, RunState::Medium).expect("the search began anew");
+        assert_eq!(across.spot.page, last.page);
         heap.check_segment(segment);
     }
 

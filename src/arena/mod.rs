@@ -44,6 +44,12 @@ use source::Supply;
 /// No more arenas than this, however many processors there are.
 pub(crate) const MAX_ARENAS: usize = if cfg!(loom) { 2 } else { 16 };
 
+/// While an arena has so many dirty pages, 16 MiB, no other grows.
+const SPARE_PAGES: usize = 4096;
+
+/// So many pages, 1 MiB, an arena takes from others before it has a segment: a segment's tables take a few pages themselves.
+const BORROWED_PAGES: usize = 256;
+
 /// The arenas of this process.
 pub(crate) static ARENAS: Arenas = Arenas::new();
 
@@ -57,7 +63,7 @@ pub(crate) struct Arenas {
 
 struct Arena {
     heap: Mutex<Heap>,
-    /// Segments held. Written under the lock.
+    /// Segments held. Written under the lock; read by any thread, which may be told a number of a moment ago.
     segments: Counter,
 }
 
@@ -65,6 +71,8 @@ struct Arena {
 struct Heap {
     general: GeneralHeap,
     supply: Supply,
+    /// How many pages others lent, until there was a segment.
+    borrowed: Cell<usize>,
     segments: Cell<Option<&'static Segment>>,
     /// How many segments from the first `huge` has looked at in this round.
     looked: Cell<usize>,
@@ -168,8 +176,8 @@ impl Arenas {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes `pages` pages aligned to `align` pages from the arena that `hint` names, or from another if that one is busy
-    /// or has none; `hint` then changes.
+    /// Takes `pages` pages aligned to `align` pages from the arena that `hint` names, or from another if that one is busy;
+    /// `hint` then changes.
     #[unsafe(link_section = ".text.terrace.common")]
     pub(crate) fn take(
         &self,
@@ -187,12 +195,21 @@ impl Arenas {
             return None;
         }
         if growth == Growth::Allowed {
-            let grown = self.arenas[first].take_or_grow(first, pages, align, state);
-            return grown.or_else(|| self.arenas.iter().find_map(|arena| arena.take(pages, align, state)));
+            let mut others = self.arenas[..count].iter().enumerate().filter(|&(index, _)| index != first);
+            return (others.clone().find_map(|(_, other)| other.take_spare(pages, align, state)))
+                .or_else(|| self.arenas[first].take_or_grow(first, pages, align, state))
+                .or_else(|| others.find_map(|(_, other)| other.take(pages, align, state)));
         }
-        if let Some(taken) = self.arenas[first].try_take(pages, align, state) {
+        if let Some(heap) = self.arenas[first].heap.try_lock() {
             hint.set(first);
-            return Some(taken);
+            let taken = heap.take(pages, align, state);
+            if taken.is_some() || !heap.may_borrow(pages) {
+                // Short of pages it grows, though another has some: threads that take each other's wait for each other at each free, and
+                // so do not until there is much to be had.
+                return taken;
+            }
+            drop(heap);
+            return self.take_elsewhere(&Cell::new(first), first, pages, align, state);
         }
         self.take_elsewhere(hint, first, pages, align, state)
     }
@@ -210,7 +227,6 @@ impl Arenas {
     ) -> Option<Pages> {
         for index in (first + 1..self.count()).chain(0..first) {
             if let Some(taken) = self.arenas[index].try_take(pages, align, state) {
-                // An arena that is short of pages is no reason to leave it: it grows. One that is busy is.
                 hint.set(index);
                 return Some(taken);
             }
@@ -393,6 +409,7 @@ impl Arena {
         let heap = Heap {
             general: GeneralHeap::new(),
             supply: Supply::new(Source::Mappings),
+            borrowed: Cell::new(0),
             segments: Cell::new(None),
             looked: Cell::new(0),
         };
@@ -402,22 +419,27 @@ impl Arena {
     /// As `take`, unless the arena is busy.
     #[inline(always)]
     fn try_take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
+        self.heap.try_lock()?.take(pages, align, state)
+    }
+
+    /// As `take`, if the arena is not busy and has so many dirty pages that another is not to grow.
+    fn take_spare(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
+        if (self.segments.get() as usize) < SPARE_PAGES / PAGES {
+            return None;
+        }
         let heap = self.heap.try_lock()?;
-        let taken = heap.general.take(pages, align, state)?;
-        Some(Pages::of(taken, &heap.general))
+        (heap.general.dirty_pages.get() >= SPARE_PAGES).then(|| heap.take(pages, align, state))?
     }
 
     fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
-        let heap = self.heap.lock();
-        let taken = heap.general.take(pages, align, state)?;
-        Some(Pages::of(taken, &heap.general))
+        self.heap.lock().take(pages, align, state)
     }
 
     fn take_or_grow(&self, index: usize, pages: usize, align: usize, state: RunState) -> Option<Pages> {
         let mut heap = self.heap.lock();
         loop {
-            if let Some(taken) = heap.general.take(pages, align, state) {
-                return Some(Pages::of(taken, &heap.general));
+            if let Some(taken) = heap.take(pages, align, state) {
+                return Some(taken);
             }
             if let Some(taken) = heap.general.take_across(pages, align, state) {
                 return Some(Pages::of(taken, &heap.general));
@@ -494,6 +516,22 @@ impl Arena {
 }
 
 impl Heap {
+    /// Whether so few pages more are better had from another arena than from a first segment of this one's own; counts them.
+    fn may_borrow(&self, pages: usize) -> bool {
+        let borrowed = self.borrowed.get() + pages;
+        let may = self.segments.get().is_none() && borrowed <= BORROWED_PAGES;
+        if may {
+            self.borrowed.set(borrowed);
+        }
+        may
+    }
+
+    #[inline(always)]
+    fn take(&self, pages: usize, align: usize, state: RunState) -> Option<Pages> {
+        let taken = self.general.take(pages, align, state)?;
+        Some(Pages::of(taken, &self.general))
+    }
+
     fn segments(&self) -> impl Iterator<Item = &'static Segment> + use<> {
         core::iter::successors(self.segments.get(), |segment| segment.header.next.get())
     }
@@ -533,6 +571,60 @@ mod tests {
         arenas.set_count(4);
         arenas.initialise(Source::Break);
         assert_eq!(arenas.count(), 4);
+    }
+
+    #[test]
+    fn an_arena_that_is_short_grows_unless_another_has_much_to_spare() {
+        const MUCH: usize = SPARE_PAGES / 4;
+        let arenas = arenas();
+        arenas.set_count(2);
+        let (here, there) = (Cell::new(0), Cell::new(1));
+        let take = |hint, growth| Some(arenas.take(hint, MUCH - 24, 1, RunState::Medium, growth)?.start);
+        for hint in [&here, &there] {
+            take(hint, Growth::Allowed).unwrap();
+        }
+        let spare: Vec<_> = (0..5).map(|_| take(&there, Growth::Allowed).unwrap()).collect();
+        for &start in &spare {
+            arenas.free_medium(start).unwrap_or_else(|_| panic!("it is a block"));
+        }
+        let mapped = arenas.totals(|_| {}).mapped;
+        assert!(take(&here, Growth::Denied).is_none(), "taken from another though this one may grow");
+        let taken = take(&here, Growth::Allowed).unwrap();
+        assert!(spare.contains(&taken) && arenas.totals(|_| {}).mapped == mapped, "grown beside so much");
+        let taken = take(&here, Growth::Allowed).unwrap();
+        assert!(!spare.contains(&taken) && arenas.totals(|_| {}).mapped == mapped + SEGMENT_SIZE);
+        assert_eq!((here.get(), there.get()), (0, 1));
+    }
+
+    #[test]
+    fn an_arena_borrows_a_little_before_it_has_a_segment() {
+        let arenas = arenas();
+        arenas.set_count(2);
+        let (here, there) = (Cell::new(0), Cell::new(1));
+        let take = |hint, pages| Some(arenas.take(hint, pages, 1, RunState::Medium, Growth::Denied)?.start);
+        arenas.take(&there, 1, 1, RunState::Medium, Growth::Allowed).unwrap();
+        for _ in 0..2 {
+            assert!(take(&here, BORROWED_PAGES / 2).is_some(), "the first segment for so little");
+        }
+        assert!(take(&here, 1).is_none(), "borrowed for ever");
+        assert_eq!(here.get(), 0);
+        assert!(take(&there, BORROWED_PAGES).is_some(), "what has a segment borrows");
+    }
+
+    #[test]
+    fn a_thread_leaves_an_arena_that_is_busy() {
+        let arenas = arenas();
+        arenas.set_count(2);
+        let (here, there) = (Cell::new(0), Cell::new(1));
+        for hint in [&here, &there] {
+            arenas.take(hint, 1, 1, RunState::Medium, Growth::Allowed).unwrap();
+        }
+        let busy = arenas.arenas[0].heap.lock();
+        let taken = arenas.take(&here, 1, 1, RunState::Medium, Growth::Denied).unwrap().start;
+        drop(busy);
+        assert_eq!(here.get(), 1);
+        // SAFETY: the run lies in a segment.
+        assert_eq!(unsafe { Segment::containing(taken) }.header.arena.get(), 1);
     }
 
     #[test]
